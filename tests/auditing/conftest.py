@@ -5,7 +5,7 @@ from PIL import Image, ImageFilter
 
 @pytest.fixture(scope="session")
 def photographs():
-    """60 soft random pictures of 160x120, unlike each other: PIL images."""
+    """60 soft random pictures of 160x120, all different: PIL images."""
     random = np.random.default_rng(7)
     made = []
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""Evidence made of arrays, so that a check is tested without a file or a network."""
+"""Evidence made from arrays, to test checks without files or networks."""
 
 from pathlib import Path
 

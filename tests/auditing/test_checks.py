@@ -42,7 +42,7 @@ def test_right_labels_of_far_classes_are_not_doubted():
 
 
 def test_no_label_is_judged_of_a_class_whose_images_are_one_unit():
-    """Forty right labels: two classes, each twenty copies of one picture."""
+    """Forty correct labels: two classes, each twenty copies of one picture."""
     labels = np.repeat([0, 1], 20)
     features = np.where(labels[:, None] == 0, [[4.0, 0, 0]], [[0, 4.0, 0]])
     sha256 = np.zeros((40, 32), np.uint8)
@@ -51,7 +51,7 @@ def test_no_label_is_judged_of_a_class_whose_images_are_one_unit():
 
 
 def test_one_clip_is_not_judged_and_the_rest_is():
-    """Class c is one clip, with wrong labels in the other classes all the same."""
+    """Class c is one clip; the other classes have wrong labels."""
     labels, features = clouds(60, apart=6.0)
     wrong = np.arange(3, 120, 18)
     given = labels.copy()
@@ -86,7 +86,7 @@ def test_images_of_one_colour_are_named():
 
 @pytest.fixture
 def copied():
-    """Row 1 is row 0 again, byte for byte, in test; row 3 is row 2 in another class; row 5 is row 4 again."""
+    """Row 1 is a copy of row 0, byte for byte, in test; row 3 is row 2 in another class; row 5 is a copy of row 4."""
     labels, features = clouds(20, classes=2)
     labels[3] = 1
     sha256 = np.random.default_rng(1).integers(0, 256, (40, 32), dtype=np.uint8)
@@ -263,7 +263,7 @@ def test_of_very_many_classes_no_classifier_is_fitted_and_the_reason_is_told():
     assert not too_many(len(few), 1000) and not too_many(30_000, 1000) and too_many(30_000, 10_000)
     repeated = np.tile(labels, 30_000 // len(labels) + 1)
     many = replace(few, dataset=replace(few.dataset, classes=names, labels=repeated))
-    assert unlearnable(many).startswith("of 30,0") and "10,000 classes" in unlearnable(many)
+    assert unlearnable(many).startswith("30,0") and "10,000 classes" in unlearnable(many)
 
 
 def test_unlabelled_images_are_audited_too():

@@ -91,7 +91,7 @@ def test_one_image_alone_has_no_neighbours():
 
 
 def test_handwritten_digits_that_are_alike_are_no_copies():
-    """Soft shapes of one kind correlate as crops of photographs do, and are held against crops of themselves."""
+    """Soft shapes of one kind correlate like crops of photographs, and are compared with crops of themselves."""
     from sklearn.datasets import load_digits
 
     grey = (255 - 15.9 * load_digits().images[:600]).astype(np.uint8)
@@ -173,7 +173,7 @@ def test_of_pairs_that_decide_by_themselves_nothing_more_is_computed(looking_ali
 
 
 def test_correlations_of_crops_are_those_of_laying_one_over_the_other(photographs):
-    """Every crop made, and what is common taken out of it, one at a time and in float64."""
+    """Every crop computed and projected, one at a time and in float64."""
     pictures = small(photographs[:12]).astype(np.float64)
     left, right = pictures[:6], np.roll(pictures, 1, axis=0)[:6]
     left[0] = duplicates._stretch(0.95, 0.5) @ right[0] @ duplicates._stretch(0.95, 0.25).T

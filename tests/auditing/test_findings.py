@@ -31,7 +31,7 @@ def test_serious_findings_come_first_and_order_stays_within_a_severity():
 
 
 def test_the_table_with_groups_holds_single_images(tmp_path):
-    """Frames were audited as images; with the column `clip` the table would be one of clips, torn by its groups."""
+    """Frames were audited as images; with the column `clip` the table would be one of clips, split by its groups."""
     found = evidence(*clouds(2))
     dataset = replace(found.dataset, extra={"clip": ["a", "a", "b", "b", "c", "c"], "camera": list("xyzxyz")})
     write_grouped(tmp_path / "grouped.csv", replace(found, dataset=dataset))

@@ -39,7 +39,7 @@ def test_facts_are_those_of_the_files(tmp_path, photographs):
 
 @pytest.mark.parametrize(("left", "right", "plain"), [(90, 90, True), (90, 91, True), (90, 96, False)])
 def test_one_colour_is_one_in_every_channel(tmp_path, left, right, plain):
-    """Red and green of the same grey are two colours; a level or two more are what JPEG makes of one."""
+    """Red and green of the same grey are two colours; JPEG changes one colour by a level or two."""
     image = Image.new("RGB", (64, 64), (left, 40, 40))
     image.paste((right, 40, 40), (32, 0, 64, 64))
     two = Image.new("RGB", (64, 64), (255, 0, 0))

@@ -91,7 +91,7 @@ def values(model):
 
 
 def moved_by_training(model):
-    """Names of the weights that two real steps of fit change."""
+    """Names of the weights that two actual steps of fit change."""
     random = np.random.default_rng(0)
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = values(model)

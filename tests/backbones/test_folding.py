@@ -52,7 +52,7 @@ def assert_same(model, inputs):
     (logits, gradients), (folded, of_the_folded) = compared(model, inputs)
     np.testing.assert_allclose(folded, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
     assert len(gradients) == len(of_the_folded) > 2
-    rounding = 1e-6 * max(map(np.linalg.norm, gradients))  # the gradient of the keys' bias is nothing else
+    rounding = 1e-6 * max(map(np.linalg.norm, gradients))  # the gradient of the keys' bias is only rounding
     for one, other in zip(of_the_folded, gradients, strict=True):
         assert np.linalg.norm(one - other) < 1e-4 * np.linalg.norm(other) + rounding
 
@@ -66,7 +66,7 @@ def test_blocks_that_learn_have_the_outputs_and_the_gradients_of_keras(name):
 
 
 def small(**options):
-    """Convolutions of every kind that is folded, each with its BatchNorm."""
+    """Convolutions of every kind that can be folded, each with its BatchNorm."""
     kinds = keras.layers
     tensor = images = keras.Input((8, 8, 4))
     layers = [
@@ -98,20 +98,20 @@ def test_a_norm_that_learns_is_computed_as_it_is():
     before = [np.array(weight) for weight in model.non_trainable_weights]
     learning_forward(model)(tf.constant(inputs))
     moved = [not np.array_equal(old, weight) for old, weight in zip(before, model.non_trainable_weights, strict=True)]
-    assert any(moved)  # its statistics are those of the batch, and move on
+    assert any(moved)  # it uses the statistics of the batch, and updates its own
 
 
 # -- Layer normalisation, its scale and offset in the products that read it ---
 
 
 def tokens(kind):
-    """A block of a vision transformer, and layers beside it that read their norm in a way that leaves it as it is."""
+    """A block of a vision transformer, and layers that read their norm in a way that prevents splitting it."""
     layers, start = keras.layers, keras.Input((6, 8))
     inner = layers.LayerNormalization(epsilon=1e-3, name="first")(start)
     inner = layers.Add()([start, layers.MultiHeadAttention(2, 4)(inner, inner)])
     if kind == "odd":
         for made in (
-            lambda norm: layers.Add()([norm, layers.Dense(8)(norm)]),  # also read by what is no product
+            lambda norm: layers.Add()([norm, layers.Dense(8)(norm)]),  # also read by a layer that is not a product
             lambda norm: layers.MultiHeadAttention(2, 4)(norm, norm, norm),
             lambda norm: layers.MultiHeadAttention(2, 4)(norm, norm, use_causal_mask=True),
             lambda norm: layers.MultiHeadAttention(2, 4)(norm, start),
@@ -188,7 +188,7 @@ LAYERS = {
 @pytest.mark.parametrize("after", ["linear", "relu", "norm"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_bias_has_its_gradient_in_bfloat16_too(kind, after, side):
-    """TensorFlow 2.21 sums that of `bias_add` in bfloat16: it comes to a halt at 256 times what is added."""
+    """TensorFlow 2.21 sums the gradient of `bias_add` in bfloat16: the sum stops at 256 times its terms."""
     keras.utils.set_random_seed(0)
     build, options = LAYERS[kind]
     inputs = keras.Input((side, side, 4))

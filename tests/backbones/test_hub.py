@@ -1,4 +1,4 @@
-"""Presets of KerasHub, made here with random weights and saved: no network is touched."""
+"""Presets of KerasHub, made here with random weights and saved: no network access."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def hub():
 
 
 def small(hub, kind):
-    """A random network of that kind for images of 56 pixels, and its image converter."""
+    """A random network of a kind for images of 56 pixels, and its image converter."""
     keras.utils.set_random_seed(3)
     if kind.startswith("resnet"):
         body = hub.models.ResNetBackbone(
@@ -64,7 +64,7 @@ def small(hub, kind):
 
 @pytest.fixture(scope="module", params=["resnet", "resnet_v2", "dinov2", "siglip", "clip"])
 def preset(request, hub, tmp_path_factory):
-    """(kind, folder, the network as KerasHub has it, its converter)."""
+    """(kind, folder, the network in KerasHub, its converter)."""
     body, converter_of = small(hub, request.param)
     converter = converter_of(image_size=(56, 56), scale=SCALE, offset=OFFSET)
     folder = tmp_path_factory.mktemp(request.param)
@@ -124,7 +124,7 @@ def test_a_classifier_on_it_loads_in_plain_keras_or_is_refused(preset, tmp_path)
 def test_another_size_is_built_where_the_network_takes_it(preset):
     kind, folder, _, _ = preset
     if kind == "clip":
-        with pytest.raises(TlkitError, match="takes images of 56 by 56 alone, not 64 by 64"):
+        with pytest.raises(TlkitError, match="takes only images of 56 by 56, not 64 by 64"):
             build_backbone(f"hub:{folder}", image_size=64)
     elif kind.startswith("resnet"):
         assert build_backbone(f"hub:{folder}", image_size=64).image_size == (64, 64)
@@ -134,7 +134,7 @@ def test_another_size_is_built_where_the_network_takes_it(preset):
             build_backbone(f"hub:{folder}", image_size=64)
 
 
-# -- Blocks that are layers of KerasHub's: taken apart into Keras's own ---
+# -- Blocks that are layers of KerasHub: replaced by Keras's own layers ---
 
 
 def convolutional(models, name):
@@ -206,11 +206,11 @@ def test_blocks_of_kerashub_s_are_taken_apart(hub, name, tmp_path):
     theirs = min(map(keras.ops.convert_to_numpy, keras.tree.flatten(theirs)), key=lambda grid: grid.shape[1])
     found = keras.ops.convert_to_numpy(backbone.model(pixels, training=False))
     np.testing.assert_allclose(found, theirs, atol=1e-4 * np.abs(theirs).max())
-    assert bool(backbone.foreign) == (name == "hgnetv2")  # whose features are had, but no file that plain Keras loads
+    assert bool(backbone.foreign) == (name == "hgnetv2")  # which gives features, but no file that plain Keras loads
 
 
 class Twice(keras.layers.Layer):
-    """Only calls a layer of Keras's."""
+    """Only calls a layer of Keras."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -231,7 +231,7 @@ class Scaled(Twice):
 
 
 class Counted(Twice):
-    """Its numbers depend on how many images there are."""
+    """Its outputs depend on the number of images."""
 
     def call(self, tensor):
         return self.dense(tensor) / keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
@@ -264,7 +264,7 @@ def swin(models, shape, large, window_size=4, **more):
 
 
 def transformer(hub, name, side, *, large=False):
-    """A network of KerasHub with nothing left at its initial value, and its tokens before those of patches."""
+    """A network of KerasHub with no weight at its initial value, and its number of tokens before those of patches."""
     models = hub.models
     size = {"num_layers": 2, "hidden_dim": 768, "num_heads": 12} if large else {}
     size = size or {"num_layers": 2, "hidden_dim": 32, "num_heads": 2}
@@ -453,7 +453,7 @@ def test_without_kerashub_the_error_says_how_to_get_it(monkeypatch):
 
 
 def test_every_command_takes_a_preset(hub, colours, tmp_path, monkeypatch):
-    """A tiny DINOv2, from its folder to answers; what was saved needs no KerasHub."""
+    """A tiny DINOv2, from its folder to predictions; the saved files need no KerasHub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     body, converter = small(hub, "dinov2")
@@ -487,7 +487,7 @@ def test_a_preset_met_before_is_not_opened_to_know_which_it_is(hub, tmp_path, mo
     real = presets.build
     monkeypatch.setattr(presets, "build", lambda *given, **more: opened.append(given[0]) or real(*given, **more))
     assert feature_source(config, Listener())[0] == first and not opened
-    monkeypatch.chdir(tmp_path / "there")  # where the same words name another preset
+    monkeypatch.chdir(tmp_path / "there")  # where the same path names another preset
     assert feature_source(config, Listener())[0] == first and len(opened) == 1
     changed = tmp_path / "there" / "preset" / "config.json"
     changed.write_text(changed.read_text() + " ")

@@ -51,7 +51,7 @@ def test_the_grid_is_finite_and_alive(nano, images):
 
 
 def test_pixels_are_0_to_255(nano, images):
-    """Preprocessing is inside: what one feeds a network without it, scaled by hand, gives the same grid."""
+    """Preprocessing is inside: a network without it gives the same grid for inputs scaled by hand."""
     inner = keras.Model(nano.get_layer("stem_conv").input, nano.output)
     scaled = np.asarray(inner(images / 127.5 - 1))
     np.testing.assert_allclose(np.asarray(nano(images)), scaled, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What stands in for JAX in Keras's NumPy backend, held against TensorFlow, and that a process gets by with it."""
+"""The replacements for JAX in Keras's NumPy backend, checked against TensorFlow, and a process that uses them."""
 
 import subprocess
 import sys

@@ -91,7 +91,7 @@ def test_patch_tokens_are_the_grid_and_a_second_output_tells_of_the_image(kind):
 
 
 def test_another_patch_changes_every_token_and_without_positions_order_does_not_matter():
-    """Attention sees everything; only positions tell where."""
+    """Attention sees all patches; only positions show their order."""
     model = lively(build(KINDS["without a summary"], SIZE))
     kernel, bias = model.get_layer("tokens").get_weights()
     images = pixels(1)
@@ -106,7 +106,7 @@ def test_another_patch_changes_every_token_and_without_positions_order_does_not_
 
 
 def test_a_turned_product_depends_on_how_far_apart_patches_are():
-    """What rotary positions are for: <R(a) q, R(b) k> is a function of a - b."""
+    """The property of rotary positions: <R(a) q, R(b) k> is a function of a - b."""
     cosine, sine = (array.astype(np.float64) for array in rotations((5, 7), 2, 16, 100.0))
     assert cosine.shape == sine.shape == (2 + 35, 8)
     assert (cosine[:2] == 1).all() and (sine[:2] == 0).all()
@@ -220,7 +220,7 @@ LAYERS = {
 
 
 def drawn(made, spread):
-    """TensorFlow, a layer with weights drawn with this spread, and what it is called with."""
+    """TensorFlow, a layer with weights drawn with this spread, and its arguments."""
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("other backends compile the layers as they are")
@@ -321,7 +321,7 @@ def test_a_network_without_a_class_token_says_so(family):
 
 @pytest.mark.parametrize("pooling", ["avg", "cls", "cls+avg"])
 def test_evidence_lies_on_patches(family, pooling):
-    """Integrated gradients: where the patches are, and nearly the change of the score along the path."""
+    """Integrated gradients: on the positions of the patches, summing to nearly the change of the score along the path."""
     for name in ("vit", "rotary", "pooled by attention"):
         classifier = classifier_of(f"tiny:{name}", pooling)
         witness = Witness(classifier)
@@ -368,7 +368,7 @@ def test_evidence_of_a_class_token_is_taken_before_its_last_attention(family):
 
 @cache
 def in_two_blocks(name):
-    """A classifier of a kind, and what it says in Keras, for every format; a third block would be more of the same."""
+    """A classifier of a kind, and its outputs in Keras, for every format; a third block would add nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(KINDS, name, replace(KINDS[name], blocks=2))
         classifier = classifier_of(f"tiny:{name}", "cls+avg")
@@ -403,7 +403,7 @@ def test_in_8_bits_the_dense_layers_are_a_quarter_of_the_file_and_near_float32(f
 
 
 def test_a_run_from_the_folder_to_answers_in_plain_keras(family, colours, tmp_path):
-    """Every stage, the cut stored, a class token read; then the command that measures what was saved."""
+    """Every stage, with the cut stored and a class token read; then the command that evaluates the saved run."""
     config = FinetuneConfig(
         images=str(colours),
         backbone="tiny:vit",

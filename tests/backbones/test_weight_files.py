@@ -1,4 +1,4 @@
-"""Files of weights: fetched from a server that misbehaves, recognised by content, carried from machine to machine."""
+"""Files of weights: downloaded from a misbehaving server, recognised by content, moved between machines."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def weights(path, numbers=1000, **options):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Where Keras is believed to keep its weights, not there yet."""
+    """The folder in which Keras keeps its weights, which does not exist yet."""
     monkeypatch.setattr(weight_files, "models_folder", lambda: tmp_path / "home" / "models")
     monkeypatch.setattr(weight_files, "FALLBACK_FOLDER", tmp_path / "fallback")
     monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
@@ -42,7 +42,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A file that Keras publishes as the weights of ResNet50, by its sum; under a name that says nothing."""
+    """A file that Keras publishes as the weights of ResNet50, by its checksum, under an arbitrary name."""
     path = weights(tmp_path / "download (1).h5")
     monkeypatch.setitem(weight_files.SUMS, "resnet50", md5_file(path))
     return path
@@ -86,7 +86,7 @@ def test_what_the_server_does_wrong_is_one_error_with_the_ways_out(manner, reaso
 def test_where_keras_states_no_sum_a_page_and_half_a_file_are_refused(get, server, home, tmp_path):
     name = SMALL.format(224)
     server.content[name] = b"<!DOCTYPE html> please log in"
-    with pytest.raises(TlkitError, match="sends another file: it is no HDF5 file: it begins with '<!DOCTYPE html>"):
+    with pytest.raises(TlkitError, match="sends another file: it is not an HDF5 file: it begins with '<!DOCTYPE html>"):
         get("ok", "mobilenetv2:alpha=0.35")
     whole = weights(tmp_path / "whole.h5").read_bytes()
     server.content[name] = whole[: len(whole) // 2]
@@ -100,7 +100,7 @@ def test_what_is_here_is_checked_and_nothing_asked_for(get, server, home, publis
     shutil.copy(published, home / RESNET)
     assert get("ok") == home / RESNET and not server.requests
     (home / RESNET).write_bytes(b"something else")
-    with pytest.raises(TlkitError, match=r"is not what Keras publishes for resnet50: its md5 is .* no HDF5 file"):
+    with pytest.raises(TlkitError, match=r"is not what Keras publishes for resnet50: its md5 is .* not an HDF5 file"):
         get("ok")
     assert (home / RESNET).read_bytes() == b"something else"
 
@@ -175,8 +175,8 @@ def test_without_a_sum_the_name_and_the_count_of_numbers_decide(tmp_path, home):
     ("name", "message"),
     [
         ("mine.h5", "is none of the files that Keras publishes"),
-        (RESNET, "is called like the weights of resnet50, but its md5 is"),
-        ("page.h5", "holds no weights: it is no HDF5 file: it begins with '<html>"),
+        (RESNET, "is named like the weights of resnet50, but its md5 is"),
+        ("page.h5", "holds no weights: it is not an HDF5 file: it begins with '<html>"),
         ("absent.h5", "does not exist"),
     ],
 )
@@ -199,7 +199,7 @@ def test_an_export_is_imported_elsewhere_and_damage_on_the_way_is_seen(published
     files = [(read_spec("resnet50"), published), (read_spec("mobilenetv2:alpha=0.35"), small)]
     stick = tmp_path / "stick"
     rows = export_files(files, stick, Silence())
-    assert export_files(files[:1], stick, Silence()) == rows[:1]  # again, and what was there stays
+    assert export_files(files[:1], stick, Silence()) == rows[:1]  # again, and existing files stay
     assert [row["name"] for row in json.loads((stick / "weights.json").read_text())["files"]] == [RESNET, small.name]
     assert "tlkit weights import" in (stick / "README.md").read_text()
     monkeypatch.setattr(weight_files, "models_folder", lambda: tmp_path / "other")
@@ -208,7 +208,7 @@ def test_an_export_is_imported_elsewhere_and_damage_on_the_way_is_seen(published
     with (stick / small.name).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x55")
-    with pytest.raises(TlkitError, match=r"was damaged on its way: its sha256 is .*weights\.json beside it says"):
+    with pytest.raises(TlkitError, match=r"was damaged in transfer: its sha256 is .*weights\.json beside it says"):
         import_files([stick], Silence())
 
 

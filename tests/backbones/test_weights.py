@@ -21,14 +21,14 @@ REAL = "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h
 
 @pytest.fixture(scope="module")
 def network():
-    """Keras's own small network with weights nobody else has."""
+    """Keras's own small network with unique weights."""
     keras.utils.set_random_seed(7)
     return keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(64, 64, 3))
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty folder where Keras is believed to keep its weights, and a machine that is offline."""
+    """An empty folder of Keras's weights, and a machine that is offline."""
     monkeypatch.setattr(weight_files, "models_folder", lambda: tmp_path / "models")
     monkeypatch.setattr(weight_files, "FALLBACK_FOLDER", tmp_path / "fallback")
     monkeypatch.setenv("TLKIT_OFFLINE", "1")

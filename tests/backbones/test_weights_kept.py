@@ -1,4 +1,4 @@
-"""Answers that are interrupted on JAX leave the weights where they were, as Keras's own predict does not."""
+"""Predictions interrupted on JAX leave the weights in place, unlike Keras's own predict."""
 
 import importlib.util
 import os

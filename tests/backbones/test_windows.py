@@ -67,7 +67,7 @@ def test_the_engine_and_onnx_give_what_keras_gives_and_a_file_loads(network, tmp
 
 @pytest.fixture(scope="module")
 def classifier(network):
-    """A head on it, and what it says in Keras."""
+    """A head on it, and its outputs in Keras."""
     backbone = Backbone("swin", network, (40, 56), "hub", "none", "", find_blocks(network))
     head, contract = build_head(HeadOptions(), backbone.grid_shape, 3), InputContract(height=40, width=56, fit="squash")
     made = compose(backbone, head, ("a", "b", "c"), contract)

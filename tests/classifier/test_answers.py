@@ -1,4 +1,4 @@
-"""Answers: logits and unfamiliarity, each by its name, whole and in parts."""
+"""Answers: logits and unfamiliarity, by name, as a whole and in parts."""
 
 import numpy as np
 import pytest

@@ -1,11 +1,11 @@
-"""What is unlike the training images is told from what is like them, within the promised share of false alarms."""
+"""Unfamiliar images are distinguished from familiar ones within the promised false positive rate."""
 
 import numpy as np
 import pytest
 
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references, unit
 
-NO = np.zeros((1, 1))  # logits that a reference of distances does not look at
+NO = np.zeros((1, 1))  # logits that a reference of distances ignores
 
 
 def kind(rng, n, centre, width=300):
@@ -72,7 +72,7 @@ def test_references_are_spread_over_classes_in_proportion():
 
 @pytest.fixture(scope="module")
 def judged():
-    """A head that tells three kinds apart, and a reference that knows what it says of validation images."""
+    """A head that separates three kinds, and a reference that includes its logits of validation images."""
     rng = np.random.default_rng(0)
     centres = rng.gamma(1.0, size=(4, 300))
     known, held = (np.concatenate([kind(rng, 60, centre) for centre in centres[:3]]) for _ in range(2))
@@ -91,7 +91,7 @@ def test_the_score_is_virtual_logit_matching_by_hand(judged):
     _, _, rows = np.linalg.svd(unit(known) - mean, full_matrices=False)
     rest = rows[45:]  # a quarter of 180 images
     outside = [np.linalg.norm((unit(each) - mean) @ rest.T, axis=1) for each in (held, new)]
-    # directions that no training image differs in lie outside as well
+    # directions without variance in training are outside as well
     beyond = [
         np.sqrt(((unit(each) - mean) ** 2).sum(axis=1) - (((unit(each) - mean) @ rows.T) ** 2).sum(axis=1))
         for each in (held, new)

@@ -1,4 +1,4 @@
-"""Heads over time: frames that are not there change nothing, order counts where it should, and files load in plain Keras."""
+"""Heads over time: missing frames change nothing, order matters where it should, and files load in plain Keras."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ ORDERED = ("rnn", "lstm", "gru", "transformer", "conv1d")
 
 
 def head_of(time, frames=FRAMES, options=OPTIONS):
-    """A head whose last layers are not zero, so that what reads the order has a say."""
+    """A head whose last layers are not zero, so that the order has an effect."""
     head = build_time_head(options, time, (frames, CHANNELS), CLASSES, seed=1)
     for last in (layer for layer in head.model.layers if layer.name in ("logits", ORDER)):
         last.set_weights([np.random.default_rng(3).normal(size=weight.shape) for weight in last.get_weights()])
@@ -41,7 +41,7 @@ def said(model, rows):
 
 @pytest.mark.parametrize("time", TIMES)
 def test_frames_that_are_not_there_change_no_answer(time):
-    """Four frames of six say what the same weights say of four frames alone."""
+    """Four frames of six give the same logits as four frames with the same weights."""
     long, short = head_of(time), head_of(time, 4)
     weights = [np.array(weight) for weight in long.model.get_weights()]
     wanted = [weight.shape for weight in short.model.get_weights()]
@@ -68,7 +68,7 @@ def test_training_starts_from_the_solved_mean(time):
 
 
 def test_layers_over_time_read_many_channels_through_a_projection():
-    """Of no more weights than 64 channels have, beside the projection; heads of one number a channel read them all."""
+    """No more weights than with 64 channels, besides the projection; heads with one number per channel read all channels."""
     sizes = {}
     for time in ("gru", "conv1d", "max"):
         model = build_time_head(OPTIONS, time, (FRAMES, 200), CLASSES).model
@@ -118,7 +118,7 @@ def written(tiny_backbone, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def in_plain_keras(written):
-    """How far the logits of each file are, in plain Keras, from those of its classifier."""
+    """The difference of the logits of each file, in plain Keras, from those of its classifier."""
     (written[0] / "plain.py").write_text(PLAIN)
     done = processes.run(["-P", "plain.py", *TIMES], cwd=written[0])
     assert done.returncode == 0, done.stderr[-2000:]

@@ -43,7 +43,7 @@ def test_unicode_forms_are_one_class_and_it_is_said(table):
     story = Listener()
     dataset = scan(table(NFC, NFD, "thé"), story=story)
     assert dataset.classes == (NFC, "thé") and dataset.labels.tolist() == [0, 0, 1]
-    assert "1 of them turned out to be classes there were" in story.said[0]
+    assert "1 of them merged with existing classes" in story.said[0]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_unicode_forms_are_one_class_and_it_is_said(table):
 )
 def test_case_alone_is_asked_about(table, labels):
     error = refused(table(*labels, "dog"))
-    assert "differ by upper and lower case alone" in error.message and "--classes" in error.hint
+    assert "differ only by upper and lower case" in error.message and "--classes" in error.hint
     kept = sorted({class_name(label) for label in labels} | {"dog"})
     assert scan(table(*labels, "dog"), classes=kept).classes == tuple(kept)
 

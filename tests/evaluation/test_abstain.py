@@ -1,4 +1,4 @@
-"""Thresholds: the bound is exact, the promise is kept, and nothing is promised that cannot be shown."""
+"""Thresholds: the bound is exact, the promised precision is kept, and none is promised that cannot be shown."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Calibration by hand and against scikit-learn; the temperature recovers what was planted."""
+"""Calibration by hand and against scikit-learn; the fit recovers a known temperature."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What ships: by hand where it can be, by properties elsewhere."""
+"""What ships: computed by hand where possible, by properties elsewhere."""
 
 import json
 
@@ -11,7 +11,7 @@ RANDOM = np.random.default_rng(3)
 
 
 def logits(labels, right, sure=3.0, classes=2):
-    """Logits that are right where `right` says so, and as sure as `sure` (a number, or one for each image)."""
+    """Logits that are right where `right` says so, with confidence `sure` (a number, or one for each image)."""
     said = np.where(right, labels, (labels + 1) % classes)
     return (np.eye(classes)[said] * np.broadcast_to(sure, labels.shape)[:, None]).astype(np.float32)
 
@@ -35,8 +35,8 @@ def test_the_standard_error_of_a_difference_by_hand():
 
 
 def test_two_more_right_and_none_less_is_enough_and_one_is_not():
-    # One image more: the difference is its own standard error. By so little the losses differ, too, where the one that
-    # is wrong is hardly sure of it.
+    # One image more: the difference is its own standard error. The losses differ by as little where the wrong one
+    # is hardly confident.
     probe = Entry("the probe", "probe", logits(LABELS, hits(40, [0, 1]), np.where(hits(40, [0, 1]), 3.0, 0.01)))
     for wrong, chosen in (([0], "the probe"), ([], "tuned")):
         tuned = Entry("tuned", "fine-tuned", logits(LABELS, hits(40, wrong), np.where(hits(40, [0, 1]), 3.0, 0.01)))
@@ -52,7 +52,7 @@ def test_equal_candidates_ship_the_simplest():
 
 
 def test_where_accuracies_are_alike_the_log_loss_decides():
-    # The same four are wrong, but the one that knows it is only half sure of them.
+    # The same four are wrong, but one of the two is only half as confident about them.
     wrong = hits(40, [0, 1, 2, 3])
     knowing = Entry("tuned", "fine-tuned", logits(LABELS, wrong, np.where(wrong, 3.0, 0.2)))
     made = choose([PROBE, knowing], LABELS)

@@ -1,4 +1,4 @@
-"""Areas and curves against scikit-learn, their influences against the change they stand for."""
+"""Areas and curves against scikit-learn, their influences against numerical changes."""
 
 import numpy as np
 import pytest

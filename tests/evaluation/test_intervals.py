@@ -1,4 +1,4 @@
-"""Intervals: known values, their coverage by simulation, and silence where they would lie."""
+"""Intervals: known values, their coverage by simulation, and none where they would be wrong."""
 
 import numpy as np
 import pytest
@@ -148,7 +148,7 @@ def test_a_mean_that_rests_on_a_few_images_has_no_interval():
     losses = np.full(300, 1e-4)
     losses[:3] = 8.0
     assert mean_interval(losses) is None
-    assert mean_interval(np.full(300, 0.2)) is None  # nothing to see variation by
+    assert mean_interval(np.full(300, 0.2)) is None  # no variation to estimate from
     assert mean_interval(np.linspace(0.1, 0.3, 300)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Above a thousand classes: the same measures from less memory, and a short file of predictions that is read back."""
+"""Above a thousand classes: the same metrics with less memory, and a short file of predictions that can be read back."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Numbers against scikit-learn, against hand-computed cases, and where nothing is defined."""
+"""Metrics against scikit-learn, against hand-computed cases, and where they are undefined."""
 
 import json
 from dataclasses import asdict
@@ -158,7 +158,7 @@ def test_a_single_class_gives_none_and_neither_warning_nor_nan(classes, n):
 
 
 def test_a_class_predicted_without_an_image_by_hand():
-    """Truth a a b b, called a c b b: precision 1, 1, 0; recall 1/2, 1, 0; F1 2/3, 1, 0."""
+    """Truth a a b b, predicted a c b b: precision 1, 1, 0; recall 1/2, 1, 0; F1 2/3, 1, 0."""
     rows = predictions([[3, 0, 0, 0], [0, 0, 3, 0], [0, 3, 0, 0], [0, 3, 0, 0]], [0, 0, 1, 1])
     found = evaluate(rows).splits["test"].metrics
     assert found["macro_precision"].value == pytest.approx(2 / 3)

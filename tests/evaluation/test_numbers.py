@@ -155,7 +155,7 @@ def test_the_interval_of_kappa_is_as_wide_as_the_bootstrap_says():
 
 
 def test_a_grade_without_an_image_is_still_a_step():
-    """By hand: of 0, 1, 4 in equal parts, ten of 30 off by three; scikit-learn alone takes 0, 1, 4 for 0, 1, 2."""
+    """By hand: grades 0, 1, 4 in equal parts, ten of 30 off by three; scikit-learn by itself takes 0, 1, 4 for 0, 1, 2."""
     truth = np.repeat([0, 1, 4], 10)
     said = np.where(truth == 4, 1, truth)
     apart = np.subtract.outer(truth, said) ** 2

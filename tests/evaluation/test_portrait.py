@@ -1,4 +1,4 @@
-"""Drawn features beside real ones: a generator that has collapsed is told from one that draws what is there."""
+"""Drawn features compared with real ones: a collapsed generator is distinguished from a good one."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Measures of several labels an image, against scikit-learn and by hand."""
+"""Metrics for several labels per image, against scikit-learn and by hand."""
 
 import json
 from dataclasses import replace

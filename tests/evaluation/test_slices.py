@@ -1,4 +1,4 @@
-"""Slices: where the classifier fails is found, where it does not nothing is, and corrections are those of the book."""
+"""Slices: weak ones are found, others are not, and corrections are those of the textbook."""
 
 import numpy as np
 import pytest

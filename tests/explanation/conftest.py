@@ -1,4 +1,4 @@
-"""Scenes with a known place, once through nano."""
+"""Scenes with an object at a known place, computed once with nano."""
 
 import keras
 import pytest
@@ -22,7 +22,7 @@ def nano():
 
 @pytest.fixture(scope="session")
 def head_on(nano):
-    """A function (kind, classes) -> classifier with a small head that has learned nothing yet."""
+    """A function (kind, classes) -> classifier with a small untrained head."""
 
     def make(kind, classes=drawn.CLASSES):
         head = build_head(HeadOptions(head=kind, hidden=(32,)), nano.grid_shape, len(classes), seed=3)
@@ -33,7 +33,7 @@ def head_on(nano):
 
 @pytest.fixture(scope="session")
 def trained(nano, head_on):
-    """A function kind -> classifier whose head has learned to tell the drawn classes."""
+    """A function kind -> classifier whose head is trained on the drawn classes."""
     images, labels, _ = drawn.scenes(240, SIDE, seed=1)
     (grids,) = build_engine(nano.model).run(images)
 
@@ -52,7 +52,7 @@ def trained(nano, head_on):
 
 @pytest.fixture(scope="session")
 def unseen():
-    """Scenes with an object that nothing was trained on: images, labels, masks."""
+    """Scenes with an object, not used in training: images, labels, masks."""
     images, labels, masks = drawn.scenes(16, SIDE, seed=2)
     shown = masks.any(axis=(1, 2))
     return images[shown], labels[shown], masks[shown]

@@ -1,7 +1,7 @@
-"""Scenes where the right place is known: one object somewhere on a ground that says nothing about its class.
+"""Scenes where the right place is known: one object somewhere on a background that is independent of its class.
 
-Scenes without an object are a class of their own. Otherwise a classifier may know one of the objects by
-the absence of the others, and nothing in the object's place would speak for it, which is true, and no fault of a map.
+Scenes without an object are a class of their own. Otherwise a classifier may recognise one of the objects by
+the absence of the others, and a correct map would have no evidence at the object's place.
 """
 
 import math
@@ -25,10 +25,10 @@ def scenes(count, side, seed):
 
 
 def energy(heat, masks):
-    """How many times as much of the heat lies inside the masks as in the same area at random: float (B,).
+    """Share of the heat inside the masks, relative to the same area at random: float (B,).
 
-    A mask moved at random, around the edges, holds on average the part of the heat that is its part
-    of the image. An empty map counts 0.
+    A mask moved at random, wrapping around the edges, holds on average a share of the heat equal to its
+    share of the image. An empty map counts 0.
     """
     inside = (heat * masks).sum(axis=(1, 2)) / np.maximum(heat.sum(axis=(1, 2)), 1e-12)
     return inside / masks.mean(axis=(1, 2))

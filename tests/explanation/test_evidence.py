@@ -1,4 +1,4 @@
-"""Maps against hand-computed cases, a law they obey, and scenes where the right place is known."""
+"""Maps against hand-computed cases, a known identity, and scenes where the right place is known."""
 
 import importlib.util
 import os
@@ -51,7 +51,7 @@ def test_the_places_sum_to_what_the_score_gains_on_the_way(kind, head_on, unseen
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "attention", "transformer", "gru"])
 def test_the_heat_is_on_the_object(kind, trained, unseen):
-    """At least 3 times the energy that the same area at random holds, by a gradient and by covering."""
+    """At least 3 times the energy of the same area at random, by a gradient and by occlusion."""
     images, labels, masks = unseen
     witness = Witness(trained(kind))
     grids = witness.grids(images)
@@ -106,7 +106,7 @@ def test_another_backend_says_the_same(backend, head_on, unseen, tmp_path):
 
 
 def test_a_number_stands_alone_and_its_evidence_is_its_own_gradient(tiny_backbone):
-    """d number / d grid of a linear head on the mean is its kernel over the places, whatever the other number says."""
+    """d number / d grid of a linear head on the mean is its kernel over the places, independent of the other number."""
     from tlkit.backbones.build import build_backbone
     from tlkit.classifier.heads.build import build_head
     from tlkit.classifier.model import compose

@@ -8,7 +8,7 @@ from tlkit.exporting.artifact import describe_files, model_bytes, read_artifact
 
 @pytest.fixture
 def folder(tmp_path):
-    """An artifact as far as its files go."""
+    """The files of an artifact."""
     folder = tmp_path / "exported" / "openvino"
     folder.mkdir(parents=True)
     (folder / "model.xml").write_text("<xml/>")

@@ -1,4 +1,4 @@
-"""The decoder that artifacts carry, in a Python that has no tlkit."""
+"""The decoder of artifacts, in a Python without tlkit."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def ours(file, contract):
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
-    """A file of each kind that can be in a training set and that a plain program reads wrongly."""
+    """A file of each kind that may be in a training set and that a simple program misreads."""
     folder, random = tmp_path_factory.mktemp("kinds"), np.random.default_rng(0)
     smooth = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize(
         (643, 479), Image.Resampling.BICUBIC

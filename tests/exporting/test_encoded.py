@@ -39,7 +39,7 @@ def test_a_resize_is_that_of_tlkit_within_two_grey_levels(tmp_path, fit, size):
 
 
 def test_webp_is_read_and_one_with_transparency_takes_the_batch_along(tmp_path):
-    """What docs/export.md says of TensorFlow's decoder."""
+    """The properties of TensorFlow's decoder in docs/export.md."""
     import tensorflow as tf
 
     pixels = draw(24, 32)[0]

@@ -41,7 +41,7 @@ def test_the_worst_image_is_named_with_what_is_allowed(tmp_path):
     assert np.array_equal(golden.images, draw(8, 8)[:3])
     refuse_different(logits + 9e-5, golden, 1e-4, "it", "mend it.")
     moved = logits + np.array([[0], [2e-3], [5e-2]], np.float32)
-    with pytest.raises(OutOfDate, match=r"golden image 2 differs by 0\.05, allowed is 0\.0001"):
+    with pytest.raises(OutOfDate, match=r"golden image 2 differs by 0\.05, where 0\.0001 is allowed"):
         refuse_different(moved, golden, 1e-4, "it", "mend it.")
     with pytest.raises(OutOfDate, match="shape"):
         refuse_different(logits[:, :1], golden, 1e-4, "it", "mend it.")

@@ -1,4 +1,4 @@
-"""A failed export says which operation is missing, and no converter prints past us."""
+"""A failed export names the missing operation, and no converter prints anything itself."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.exporting import writers
 from tlkit.options.catalog import FORMATS
 
-# The ends of what converters say of a network with `erfinv`: TensorFlow 2.21, OpenVINO 2026, tf2onnx 1.17.
+# The ends of the messages of converters for a network with `erfinv`: TensorFlow 2.21, OpenVINO 2026, tf2onnx 1.17.
 LITERT = (
     'Could not translate MLIR to FlatBuffer.<unknown>:0: error: loc(callsite(fused["Erfinv:", "functional_1/erfinv"]))\n'
     "Some ops in the model are custom ops, See instructions: https://www.tensorflow.org/lite/guide/ops_custom \n"

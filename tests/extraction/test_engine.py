@@ -117,7 +117,7 @@ def test_the_next_batch_is_begun_before_one_is_waited_for_and_order_is_kept():
 
 
 def doubling(most, *, late=False, error=MemoryError):
-    """An engine that doubles, and has memory for `most` images; `late`, it says so when it is waited for."""
+    """An engine that doubles, with memory for `most` images; if `late`, it fails only when it is waited for."""
     taken = []
 
     def start(batch):
@@ -232,12 +232,12 @@ def test_an_engine_that_cannot_compute_a_model_is_refused(model, monkeypatch):
     assert "--engine auto" in caught.value.hint
 
 
-# -- Large weights of products of matrices, which lie where the model has them -----------------
+# -- Large weights of matrix products, which share the memory of the model ----------------------
 
 
 @pytest.fixture(scope="module")
 def tokens():
-    """A network on tokens whose kernels are large, but for one."""
+    """A network on tokens whose kernels are large, except one."""
     inputs = keras.Input((5, 256))
     tensor = keras.layers.MultiHeadAttention(4, 64)(inputs, inputs)
     tensor = keras.layers.EinsumDense("btc,cd->btd", (None, 256), bias_axes="d")(tensor)

@@ -31,7 +31,7 @@ def source_of(model, outputs, weights_sha256, **how):
 
 
 def extract(source, dataset, *, story=None, views=(0,), viewed=None, augmentation=None, **how):
-    """As a command with these options would."""
+    """Extract as a command with these options would."""
     asked = replace(source, **how) if how else source
     return asked.extract(dataset, views=views, viewed=viewed, augmentation=augmentation, story=story)
 
@@ -219,7 +219,7 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
 
 @pytest.fixture
 def diverged(tiny_backbone, network):
-    """The network with a weight that is no number, as a diverged training leaves it."""
+    """The network with a NaN weight, as after diverged training."""
     model = keras.models.clone_model(network.model)
     weights = network.model.get_weights()
     weights[0] = weights[0].copy()

@@ -1,4 +1,4 @@
-"""Networks kept as ONNX: features without TensorFlow, the same rows, and whatever may happen to the files."""
+"""Networks kept as ONNX: features without TensorFlow, the same rows, and damage to the files."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def asked(images, backbone, **options):
 
 
 def extracted(config, images, story=None):
-    """Features, and what extraction says of itself."""
+    """Features, and the summary of the extraction."""
     _, source = feature_source(config, story or Listener())
     found = source.extract(scan(images))
     return found.rows[:], found
@@ -42,7 +42,7 @@ def extracted(config, images, story=None):
 
 @pytest.fixture(scope="module")
 def images(colours, tmp_path_factory):
-    """Some of the pictures, in two folders that share none."""
+    """Some of the pictures, in two disjoint folders."""
     root = tmp_path_factory.mktemp("pictures")
     for part, numbers in (("first", range(5)), ("second", range(5, 9))):
         for number in numbers:
@@ -54,7 +54,7 @@ def images(colours, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(images, tiny_backbone, tmp_path_factory):
-    """The rows of the first pictures, and a cache in which the network is kept and no row is."""
+    """The rows of the first pictures, and a cache that holds the network but no rows."""
     cache = tmp_path_factory.mktemp("written") / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLKIT_CACHE", str(cache))
@@ -74,7 +74,7 @@ def test_rows_are_those_of_keras_and_belong_to_the_same_space(images, tiny_backb
     [about] = [json.loads(file.read_text()) for file in (empty_cache / "networks").glob("*.json")]
     assert 0 <= about["onnx"]["difference"] < 1e-5 and origin.shape == (16,)
     again, found = extracted(asked(images[0], tiny_backbone, engine="tensorflow-frozen"), images[0])
-    assert found.passes == 0  # what one engine computed serves the other
+    assert found.passes == 0  # the rows of one engine are used by the other
     np.testing.assert_array_equal(again, rows)
 
 
@@ -180,10 +180,10 @@ def test_with_enough_to_compute_tensorflow_is_worth_its_start(images, tiny_backb
     monkeypatch.setattr(kept, "ENOUGH", 0.0)
     story = Listener()
     _, found = extracted(asked(images[0], tiny_backbone), images[0], story)
-    assert found.engine.startswith("tensorflow-frozen") and "worth its start with 5 images" in " ".join(story.said)
+    assert found.engine.startswith("tensorflow-frozen") and "which pays with 5 images" in " ".join(story.said)
     [note] = (empty_cache / "networks").glob("*.json")
     first = files.read_checked_json(note)["onnx"]
-    assert first["seconds"] > 0  # by which the next process, or shard, decides as this one
+    assert first["seconds"] > 0  # by which the next process, or shard, decides like this one
     extracted(asked(images[1], tiny_backbone), images[1])
     assert files.read_checked_json(note)["onnx"] == first
 
@@ -219,7 +219,7 @@ def strange(tmp_path):
 
 
 def test_who_is_interrupted_while_a_runtime_is_loaded_is_interrupted(tmp_path, monkeypatch):
-    def loading(name):  # what a module in C makes of Ctrl+C
+    def loading(name):  # how a C module handles Ctrl+C
         raise ImportError("initialization failed") from KeyboardInterrupt()
 
     monkeypatch.setattr(kept, "begin", lambda place, config, wish: None)
@@ -250,7 +250,7 @@ def test_a_network_that_has_no_translation_is_computed_by_keras_and_not_tried_ag
 
 
 def test_a_file_that_gives_other_numbers_is_not_kept(images, tiny_backbone, tmp_path):
-    """A translation with a mistake, made in the process that writes."""
+    """A wrong translation in the process that writes."""
     program = (
         "import sys; from tlkit.extraction import translate\n"
         "from tlkit.backbones import numpy_backend; numpy_backend.start()\n"
@@ -268,7 +268,7 @@ def test_a_file_that_gives_other_numbers_is_not_kept(images, tiny_backbone, tmp_
         text=True,
         check=True,
     )
-    assert "gives other numbers than Keras" in done.stdout
+    assert "differs from Keras" in done.stdout
     assert not note.with_suffix(".onnx").exists() and "obstacle" in json.loads(note.read_text())["onnx"]
 
 

@@ -1,4 +1,4 @@
-"""Networks computed with fewer multiplications where there are enough images for it; the rows stay what they were."""
+"""Networks computed with fewer multiplications where there are enough images; the rows are the same."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 
 @pytest.fixture
 def source(tiny_backbone, monkeypatch, empty_cache):
-    """A grid and its mean, with the cheapest way that there is taken for worth it."""
+    """A grid and its mean, with the rewritten network always considered worthwhile."""
     monkeypatch.setattr(arithmetic, "FASTER", 0.0)
     monkeypatch.setattr(arithmetic, "gain", lambda model: 1.0)
     monkeypatch.setattr(engine, "START", 40 / engine.RATE / usable_cores())  # forty images and more
@@ -88,7 +88,7 @@ def test_what_a_backbone_gains(name, least, most):
 
 @pytest.mark.parametrize(("side", "at_once"), [(32, "4"), (256, "2"), (512, "1")])
 def test_a_file_says_how_many_images_a_core_computes_at_once_and_so_many_are(side, at_once, monkeypatch):
-    """8 channels of float32 are 0.03, 2 and 8 MiB of an image: as many as 4 MiB have room for."""
+    """8 channels of float32 are 0.03, 2 and 8 MiB per image: as many images as fit into 4 MiB."""
     monkeypatch.setattr(onnx_graph, "ROOM", 2**22)
     images = keras.Input((side, side, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 1)(images))

@@ -1,4 +1,4 @@
-"""Rows computed by the workers of a Ray cluster: the same ones, once, whatever dies on the way."""
+"""Rows computed by the workers of a Ray cluster: the same ones, each once, even when workers die."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ class Heard(Silence):
         self.said.append(text)
 
 
-# -- what needs no cluster ---
+# -- tests without a cluster ---
 
 
 def test_an_executor_is_read_or_refused():
@@ -70,7 +70,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     assert "pip install" in refused.value.hint
 
 
-# -- two nodes of one core each on this machine, for all of the rest ---
+# -- two nodes of one core each on this machine, for all other tests ---
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def source(cluster, tmp_path):
-    """The mean colour as features, by an engine that notes what it computes; `dies` tells when its process is to die."""
+    """The mean colour as features, by an engine that logs what it computes; `dies` says when its process dies."""
 
     def make(dies=lambda log, images: False, batch=BATCH):
         log = tmp_path / "computed"
@@ -241,7 +241,7 @@ def test_a_worker_with_other_versions_is_refused(source, images, empty_cache, mo
     real = on_ray.versions()
     monkeypatch.setattr(on_ray, "versions", lambda: real | {"pillow": "1.0"})
     found, log = source()
-    with pytest.raises(TlkitError, match=rf"has pillow {real['pillow']}, and here is pillow 1\.0"):
+    with pytest.raises(TlkitError, match=rf"has pillow {real['pillow']}, but here is pillow 1\.0"):
         found.extract(scan(images))
     assert not log.exists()
 
@@ -312,7 +312,7 @@ def test_ended_by_sigterm_it_leaves_nothing_behind(images, tiny_backbone, tmp_pa
         said += process.stderr.read()
         process.stderr.close()
         assert "interrupted." in said and "raylet" not in said
-        mine = f"-{process.pid}-"  # in the name of its folder, which every process of the cluster is told
+        mine = f"-{process.pid}-"  # in the name of its folder, which every process of the cluster knows
         assert not [one for at in (place, "/tmp") for one in Path(at).glob(f".tmp-*{mine}*")]
         deadline = time.monotonic() + 20
         while left := [one for one in Path("/proc").glob("[0-9]*/cmdline") if mine in _text(one)]:

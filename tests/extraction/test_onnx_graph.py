@@ -1,4 +1,4 @@
-"""Networks written as ONNX layer by layer, run by ONNX Runtime, held against Keras."""
+"""Networks written as ONNX layer by layer, run by ONNX Runtime, checked against Keras."""
 
 import gc
 
@@ -19,7 +19,7 @@ from tlkit.options import catalog
 pytest.importorskip("onnxruntime", reason="comes with tlkit")
 CLOSE = 1e-4  # of the largest number
 
-# One of each family, by how their names begin; its other members repeat the same layers.
+# One of each family, by the beginning of the names; its other members repeat the same layers.
 FAMILIES = (
     *("nano", "convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
     *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"),
@@ -134,7 +134,7 @@ def test_branches_several_outputs_and_forms(tmp_path):
     dense = L.Dense(6)(norm)
     joined = L.Concatenate()([L.Add()([scaled, dense]), norm])
     beside = L.Concatenate(axis=1)([joined, joined])
-    model = keras.Model(images, [beside, gate, stem])  # what is an output is not folded away
+    model = keras.Model(images, [beside, gate, stem])  # an output is not folded away
     assert apart(lively(model), tmp_path, drawn(2, 12, 14)) < 1e-5
 
 

@@ -19,7 +19,7 @@ def model(tiny_backbone):
 
 
 def engine(monkeypatch, *outputs, seconds):
-    """An engine of known outputs that takes a known time."""
+    """An engine with known outputs and a known speed."""
     made = Engine(lambda images: outputs, "made", "for the test")
     times[id(made)] = seconds
     monkeypatch.setattr(module, "_seconds", lambda engine, images: times[id(engine)])

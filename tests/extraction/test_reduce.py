@@ -47,7 +47,7 @@ def test_many_rows_are_sampled_once_and_the_same(monkeypatch):
 
 
 def curved(count, seed=0):
-    """Points on a half circle in a plane of 12 dimensions: one number tells each, and no straight line holds them."""
+    """Points on a half circle in a plane of 12 dimensions: one number determines each, but they are not on a line."""
     random = np.random.default_rng(seed)
     angles = random.uniform(0, np.pi, count)
     plane = np.linalg.qr(np.random.default_rng(9).normal(size=(12, 2)))[0]
@@ -55,7 +55,7 @@ def curved(count, seed=0):
 
 
 def briefly(transform, rows, width):
-    """Autoencoders learn for six epochs: for tests that do not ask how well."""
+    """Autoencoders train for six epochs, for tests that do not depend on their quality."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoencoder, "EPOCHS", 6)
         return transform.fit(rows, width, seed=0)
@@ -63,7 +63,7 @@ def briefly(transform, rows, width):
 
 @functools.cache
 def fitted(name):
-    """Two numbers for each of 60 points on the half circle; training takes seconds, and no test changes what came of it."""
+    """Two numbers for each of 60 points on the half circle; training takes seconds, and no test changes the result."""
     return briefly(TRANSFORMS[name], Rows(curved(60)), 2)
 
 

@@ -11,7 +11,7 @@ GRIDS = RANDOM.normal(2, 3, (40, 3, 4, 5)).astype(np.float32)
 
 @pytest.fixture(params=["in memory", "float32", "float16"])
 def rows(request, empty_cache):
-    """The same features, wherever they are."""
+    """The same features, in memory and in the store."""
     if request.param == "in memory":
         return Rows(GRIDS)
     space = open_space({"output": "grid", "stored": request.param})

@@ -1,4 +1,4 @@
-"""A stored row is the one that was written under its key, or there is none: damage, old stores, loss of power."""
+"""A stored row is the one that was written under its key, or counts as missing: damage, old stores, power loss."""
 
 import os
 import random
@@ -18,7 +18,7 @@ POWER_CUTS = int(os.environ.get("TLKIT_POWER_CUTS", "3"))  # at each moment
 
 
 def content(count=ROWS, seed=0):
-    """Keys, and values that can be told from their keys."""
+    """Keys, and values that follow from their keys."""
     keys = np.random.default_rng(seed).integers(0, 256, (count, 32), np.uint8)
     return keys, np.repeat(keys[:, :5].astype(np.float32), WIDTH // 5, axis=1)
 
@@ -30,7 +30,7 @@ def space(empty_cache, monkeypatch):
 
 
 def write_bare(folder, keys, values):
-    """A shard as tlkit wrote it before it wrote checksums."""
+    """A shard in the format before checksums."""
     name = folder / os.urandom(8).hex()
     np.save(name.with_suffix(VALUES), values)
     keys.tofile(name.with_suffix(BARE))
@@ -38,7 +38,7 @@ def write_bare(folder, keys, values):
 
 
 def refuse_wrong(found, values):
-    """Every row that is there is the right one. Returns which are there."""
+    """Check that every existing row is the right one. Returns which exist."""
     there = np.flatnonzero(~found.lacking)
     if not len(there):
         return there
@@ -182,11 +182,11 @@ def test_a_damaged_store_that_cannot_be_written_is_passed_over(space, monkeypatc
     assert look_up(space, keys).lacking.all() and space.damaged
 
 
-# -- Loss of power: what was written is replayed up to any point, with what no fsync has settled lost, torn or out of order
+# -- Power loss: writes are replayed up to any point, with those not settled by fsync lost, torn or out of order
 
 
 class Log:
-    """What a program asked of the file system, in order."""
+    """The file-system calls of a program, in order."""
 
     def __init__(self, monkeypatch):
         self.events = []
@@ -211,11 +211,11 @@ class Log:
         monkeypatch.setattr(files.os, "fsync", fsync)
 
     def promise(self, keys):
-        """These rows were said to be stored."""
+        """These rows were reported as stored."""
         self.events.append(("promise", keys))
 
     def after_power_loss(self, cut, rng, folder):
-        """Lay out in `folder` what a disk may hold when power goes after `cut` events. Returns the keys promised."""
+        """Write to `folder` what a disk may hold after power loss at `cut` events. Returns the keys reported as stored."""
         settled, promised, pending, synced = {}, [], [], set()
 
         def apply(event):

@@ -1,4 +1,4 @@
-"""What a source calls its rows: the keys must stay what they are, or every store in the world is computed anew."""
+"""The keys of a source's rows: they must not change, or every existing store would be recomputed."""
 
 import contextlib
 import pickle
@@ -27,7 +27,7 @@ GRID, POOLED = Tap("top_activation"), Tap("top_activation", "avg")
 # As version 93062aa named the folders
 KNOWN = [
     (POOLED, SQUARE, PLAIN, 0, {}, "b8bbcc1ce7b6e0e62bc3c2c482f94fcf"),
-    (POOLED, SQUARE, LIGHT, 0, {}, "b8bbcc1ce7b6e0e62bc3c2c482f94fcf"),  # view 0 is the image, whatever the others are
+    (POOLED, SQUARE, LIGHT, 0, {}, "b8bbcc1ce7b6e0e62bc3c2c482f94fcf"),  # view 0 is the image, with any other views
     (GRID, SQUARE, LIGHT, 2, {}, "ada3477daa096195f573d777bedd065f"),
     (GRID, PADDED, PLAIN, 0, {"stored_as": "float16", "precision": "bfloat16"}, "649c4b584dad5ec176e48bcfe3c26bf1"),
     (POOLED, SQUARE, Mirror(), 1, {}, "961064a5966b6352b0e3bd0c403cf8bf"),
@@ -58,7 +58,7 @@ def test_a_source_is_as_a_command_asks():
     asked = source.asked(FeaturesConfig(images="i", out="o", backbone="nano", stored_as="float16", **options))
     assert (asked.engine_name, asked.precision, asked.batch_size, asked.stored_as) == ("keras", "auto", 7, "float16")
     assert [one.precision for one in asked.in_each_precision()] == ["float32", "bfloat16"]
-    judging = source.asked(EvaluateConfig(run="r", **options))  # has no say in how rows are stored
+    judging = source.asked(EvaluateConfig(run="r", **options))  # does not affect how rows are stored
     assert (judging.batch_size, judging.stored_as) == (7, "float32")
 
 

@@ -14,7 +14,7 @@ from tlkit.extraction.store import Appender, look_up, open_space
 
 
 def keys(*numbers):
-    """sha256-like rows that share their first byte, so that only the rest tells them apart."""
+    """sha256-like rows that share their first byte, so that only the rest distinguishes them."""
     rows = np.zeros((len(numbers), 32), np.uint8)
     rows[:, 7] = numbers
     rows[:, 31] = numbers

@@ -41,7 +41,7 @@ def table(request, dataset, tmp_path, monkeypatch):
 
 
 def read(path):
-    """path, label, split and float32 values, whatever the format."""
+    """path, label, split and float32 values, from any format."""
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
@@ -77,7 +77,7 @@ def test_an_unknown_suffix_is_refused(name):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, suffix):
-    """Three strings a row would be 200 bytes."""
+    """Three strings per row would be 200 bytes."""
     monkeypatch.setattr(tables, "CHUNK_BYTES", 2**12)
     monkeypatch.setattr(tables, "GROUP_BYTES", 2**12)
 

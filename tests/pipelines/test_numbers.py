@@ -116,7 +116,7 @@ def test_the_choice_is_by_skill(measured):
 def test_the_report_shows_predictions_against_truth(measured):
     page, text = (measured[0] / "report.html").read_text(), (measured[0] / "report.md").read_text()
     assert "mean absolute error" in page and 'id="quantities"' in page and "Residuals" in page and "off by" in page
-    assert "made to hold the truth of 95 in 100" in page
+    assert "made to hold the truth for 95 in 100" in page
     for absent in ("confusion", "classes", "reliability", "abstention", "curves", "slices"):
         assert f'id="{absent}"' not in page, absent
     assert "| True number | Predicted number | Error |" in text and "| off by " in text and "not finite" not in text
@@ -262,7 +262,7 @@ def test_several_numbers_and_a_mlp_on_the_flattened_grid(options, tmp_path):
     [
         ({"balance": "weights"}, "--balance weights is for classes"),
         ({"target_precision": 0.9}, "--target-precision 0.9 is for classes"),
-        ({"loss": "focal"}, "--loss focal is of another kind"),
+        ({"loss": "focal"}, "--loss focal is for another kind"),
         ({"label_smoothing": 0.1}, "is for classes"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_list_has_sums_licences_and_says_what_is_damaged(home):
     row = listed("vgg16")["vgg16"]
     assert (row["weights"], row["md5"], row["licence"]) == ("damaged", "6d6bbae143d832006294945121d1f1fc", "CC-BY-4.0")
     text = cli.invoke(app, ["weights"]).stdout
-    assert "it is no HDF5 file" in text and "nano" in text and "size=160" not in text
+    assert "it is not an HDF5 file" in text and "nano" in text and "size=160" not in text
     assert "mobilenetv2:alpha=0.35,size=160" in cli.invoke(app, ["weights", "list", "mobilenetv2"]).stdout
 
 

@@ -44,7 +44,7 @@ def test_better_features_are_expected_to_end_higher():
 
 
 def test_the_share_explained_does_not_depend_on_how_many_classes_there_are():
-    """Features that are the labels explain nearly all of them, noise nothing, whatever the number of classes."""
+    """Features equal to the labels explain nearly all of them, noise nothing, for any number of classes."""
     random = np.random.default_rng(0)
     for classes in (2, 10):
         targets = np.eye(classes)[np.arange(400) % classes]
@@ -52,4 +52,4 @@ def test_the_share_explained_does_not_depend_on_how_many_classes_there_are():
         noise = random.normal(size=(400, 5))
         assert explained(logme(known, targets), targets) > 0.9
         assert abs(explained(logme(np.c_[noise, np.ones(400)], targets), targets)) < 0.1
-    assert explained(-10.0, np.ones((5, 2))) < 0  # classes that all images have tell nothing
+    assert explained(-10.0, np.ones((5, 2))) < 0  # classes that all images have carry no information

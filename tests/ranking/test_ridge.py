@@ -52,7 +52,7 @@ def test_columns_that_do_not_vary_are_nothing():
     with_it = ridge.out_of_fold(ridge.spectrum(features), targets, folds)
     np.testing.assert_allclose(with_it, ridge.out_of_fold(ridge.spectrum(np.delete(features, 2, 1)), targets, folds))
     none = ridge.out_of_fold(ridge.spectrum(np.full((30, 4), 3.0)), targets, folds)
-    np.testing.assert_allclose(none, 0.0, atol=1e-9)  # half of the others each, in every fold
+    np.testing.assert_allclose(none, 0.0, atol=1e-9)  # each is half of the others, in every fold
 
 
 def test_several_labels_are_as_many_questions(monkeypatch):

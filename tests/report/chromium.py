@@ -1,4 +1,4 @@
-"""A real browser, spoken to over a pipe (the DevTools protocol): what it shows, what it says, what it asks for."""
+"""A real browser, controlled over a pipe (the DevTools protocol): its display, its console, its requests."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ class Chromium:
         profile: an empty folder for its profile.
 
     Attributes:
-        said: lines of the console, with what the browser itself complains of.
+        said: lines of the console, with the browser's own warnings.
         asked: addresses that were requested.
     """
 
@@ -61,7 +61,7 @@ class Chromium:
         self.process.wait()
 
     def call(self, method: str, **parameters: object) -> dict:
-        """Send a command, wait for its answer."""
+        """Send a command and wait for its reply."""
         self.number += 1
         number = self.number
         message = {"id": number, "method": method, "params": parameters}
@@ -97,7 +97,7 @@ class Chromium:
         return message
 
     def open(self, file: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file or an address in a window of this size, and wait until it is there."""
+        """Open a file or an address in a window of this size, and wait until it is loaded."""
         self.said, self.asked, self.loaded = [], [], False
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
@@ -109,7 +109,7 @@ class Chromium:
             self._next()
 
     def value(self, expression: str) -> object:
-        """What a JavaScript expression gives; the page's policy does not bind it."""
+        """The value of a JavaScript expression, which the page's policy does not restrict."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")

@@ -54,7 +54,7 @@ def predictions(classes=("ants", "bees", "wasps"), n=120, strength=1.5, seed=0):
 
 
 def evaluation(rows):
-    """What the evaluation would find, short of intervals: the report must not need that layer."""
+    """A result like that of the evaluation, without intervals: the report must not need that layer."""
     return EvaluationResult(
         splits={name: _result(rows.of_split(name), name) for name in SPLITS if len(rows.of_split(name))},
         notes=("train: <b>one</b> image has no label.",),
@@ -119,7 +119,7 @@ def _curves(rows, label):
 
 
 def audit(classes, paths):
-    """One finding of each severity; their words hold the first class."""
+    """One finding of each severity; their texts contain the first class."""
     labels = (classes[0], classes[1])
     pair = ImageGroup(paths=tuple(paths[:2]), labels=labels, splits=("train", "test"), caption=f"copies, {classes[0]}")
     doubtful = [

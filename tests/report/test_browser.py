@@ -122,7 +122,7 @@ def test_the_keyboard_reaches_what_scrolls_and_first_of_all_the_way_past_the_lin
 
 
 def test_it_can_be_listened_to(shown):
-    """Everything that is pressed has a name, headings leave no level out, every picture and table is described."""
+    """Every control has a name, headings skip no level, every picture and table is described."""
     unnamed = "[...document.querySelectorAll('button, a, summary')].filter((e) => !e.textContent.trim()).length"
     assert shown.value(unnamed) == 0
     levels = shown.value("[...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))")

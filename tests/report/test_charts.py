@@ -1,4 +1,4 @@
-"""Drawings: one for light and dark, letters as text, marks where the numbers are."""
+"""Charts: one for light and dark, text as text, marks at the right positions."""
 
 import re
 
@@ -135,7 +135,7 @@ def rows(stage, epochs):
 
 def test_a_solved_head_takes_no_place_on_the_axis_and_stages_do_not_overprint():
     one = str(curves(rows("head", [1]) + rows("top", range(31)), "loss", "l"))
-    assert ">head<" not in one and ">top<" not in one  # one curve needs no name
+    assert ">head<" not in one and ">top<" not in one  # a single curve needs no name
     assert ">0</text>" in one and ">30</text>" in one
     three = str(curves(rows("head", range(3)) + rows("top", range(3)) + rows("all", range(60)), "loss", "l"))
     places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="start">(head|top|all)</text>', three)

@@ -1,4 +1,4 @@
-"""The verdict: what the classifier is compared with, and when that is a difference."""
+"""The verdict: the baseline of the classifier, and when the difference counts."""
 
 import numpy as np
 import pytest

@@ -55,7 +55,7 @@ def test_labels_by_keyboard(tmp_path):
         assert saved() == [*old, [paths[0], "=wasps"]]
         browser.value("find('named').value = 'moths'; find('more').requestSubmit()")
         assert saved()[-1] == [paths[1], "moths"]
-        browser.open(tmp_path / "next.html")  # what was done is still there
+        browser.open(tmp_path / "next.html")  # earlier labels are still there
         assert saved()[-1] == [paths[1], "moths"] and "moths" in browser.value("find('classes').textContent")
         assert "Image 3 of 3, 2 with a label" in browser.value("find('where').textContent")
         assert not [line for line in browser.said if "data:" not in line] and all(

@@ -1,4 +1,4 @@
-"""The report as Markdown: the same content, on lines of its own, nothing hostile taken for markup."""
+"""The report as Markdown: the same content, with no hostile name taken for markup."""
 
 import re
 

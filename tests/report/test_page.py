@@ -1,4 +1,4 @@
-"""The page: whole, offline, deterministic, small; names shown and never run; missing parts not missed."""
+"""The page: complete, offline, deterministic, small; names are escaped; parts may be missing."""
 
 import base64
 import hashlib

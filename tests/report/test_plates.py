@@ -1,4 +1,4 @@
-"""Figures for a paper: the widths of journals, letters that embed, words that say what is shown; and nothing breaks them."""
+"""Figures for a paper: the widths of journals, embedded fonts, correct captions; and no input breaks them."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ from tlkit.runs.history import history_row, write_history
 
 
 def folder_of(page, folder):
-    """What a run leaves of it."""
+    """The files that a run leaves."""
     folder.mkdir()
     page.predictions.write_csv(folder / "predictions.csv")
     (folder / "evaluation.json").write_text(json.dumps({"format": 1, **page.evaluation.as_json()}))

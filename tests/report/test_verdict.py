@@ -1,4 +1,4 @@
-"""What is said about the numbers: worrying things first, each only where it is so."""
+"""Remarks on the results: the most serious first, each only where it applies."""
 
 from dataclasses import replace
 
@@ -148,7 +148,7 @@ def test_slices_that_are_worse_are_told():
     [
         (Metric(0.97, 800, 0.95, 0.985), "good"),
         (Metric(0.9, 800, 0.87, 0.92), "warn"),
-        (Metric(1.0, 30, 0.89, 1.0), "warn"),  # nothing wrong among 30 shows no 98 %
+        (Metric(1.0, 30, 0.89, 1.0), "warn"),  # no errors among 30 do not show 98 %
     ],
 )
 def test_a_threshold_is_held_to_its_aim(precision, tone):

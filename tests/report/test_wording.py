@@ -37,7 +37,7 @@ def on_clips(page):
 
 
 def visible(html):
-    """What a reader sees of a page: no tags, no script, no style, no pictures."""
+    """The visible text of a page: no tags, no script, no style, no pictures."""
     body = re.sub(r"<(script|style).*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 

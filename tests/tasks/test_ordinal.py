@@ -1,4 +1,4 @@
-"""Grades: the median of the probabilities, held against hand-computed cases and a search over all answers."""
+"""Grades: the median of the probabilities, checked against hand-computed cases and a search over all answers."""
 
 import numpy as np
 import pytest
@@ -89,6 +89,6 @@ def test_what_a_batch_scores_is_what_the_numbers_score():
     logits = random.normal(0, 2, (40, 5)).astype(np.float32)
     truth = random.integers(0, 5, (40, 1)).astype(np.int16)
     targets = ORDINAL.as_targets(truth, 5).astype(np.float32)
-    targets[30:] = 0  # rows that only fill the batch up
+    targets[30:] = 0  # padding rows
     found = float(ORDINAL.hits(logits, targets, np.ones(40, np.float32)))
     assert found == pytest.approx(ORDINAL.scores(logits, truth)[:30].sum(), rel=1e-5)

@@ -2,11 +2,11 @@ import pytest
 
 from tlkit.training.minutes import Budget
 
-MOST = 60  # epochs that the stage has use for
+MOST = 60  # epochs that the stage can use
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that only advances on request."""
 
     def __init__(self):
         self.now = 100.0
@@ -16,9 +16,9 @@ class Clock:
 
 
 def trained(minutes, expected, takes, after=5.0, compiling=3.0, compiled=None):
-    """Train in pretended time, epoch `n` taking `takes(n)`; the clock at the end, and epochs as settled after each.
+    """Train in simulated time, epoch `n` taking `takes(n)`; returns the final time, and the epochs settled after each.
 
-    Compiling takes as long as was set aside for it, or `compiled`.
+    Compiling takes as long as was reserved for it, or `compiled`.
     """
     clock = Clock()
     budget = Budget(minutes, clock.now, clock, after=after, compiling=compiling)

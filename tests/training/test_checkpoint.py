@@ -1,4 +1,4 @@
-"""Weights of a stage on disk: what comes back, of whom, and what earlier versions wrote."""
+"""Weights of a stage on disk: what is restored, for which model, and files of earlier versions."""
 
 import h5py
 import keras
@@ -69,5 +69,5 @@ def test_what_earlier_versions_wrote_is_read(tmp_path):
     model.save_weights(tmp_path / "old.weights.h5")
     Checkpoint(tmp_path).load_weights(other, "old.weights.h5")
     for one, two in zip(held(model), held(other), strict=True):
-        if one.dtype.kind == "f" or not one.ndim:  # Keras does not store how far dropout's random numbers are
+        if one.dtype.kind == "f" or not one.ndim:  # Keras does not store the state of dropout's random numbers
             np.testing.assert_array_equal(one, two)

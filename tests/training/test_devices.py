@@ -1,4 +1,4 @@
-"""Several devices against one: two virtual ones of JAX in a process of its own, and what is refused in this one."""
+"""Several devices compared with one: two virtual ones of JAX in a separate process, and what is refused in this one."""
 
 import importlib.util
 import json
@@ -102,7 +102,7 @@ def test_two_devices_train_as_one_does(told):
 def test_devices_that_are_not_there_and_models_built_for_others_are_refused(told):
     lacking, unshared = told["errors"]
     assert lacking == "--devices 3: jax sees 2 devices: cpu:0, cpu:1."
-    assert unshared.startswith("--devices 2: the network was built for 1 device, and not for 2")
+    assert unshared.startswith("--devices 2: the network was built for 1 device, not for 2")
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")

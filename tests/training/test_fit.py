@@ -56,7 +56,7 @@ def train(
     expected=0.0,
     **options,
 ):
-    """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
+    """Train as a stage does; with `stop_after`, die in the middle of the epoch after that one."""
     network = start or model()
     reads = []
 
@@ -147,11 +147,11 @@ FITTED_AND_NO_BETTER = (1.0, 0.85)
         ([FITTED_AND_NO_BETTER] * 40, 0, False),  # never
         ([FITTED_AND_NO_BETTER] * 2, 1, False),  # two epochs may be chance
         ([(0.7, 0.6), (0.9, 0.8), *[FITTED_AND_NO_BETTER] * 3], 4, True),
-        ([(1.0, 0.95), *[FITTED_AND_NO_BETTER] * 3], 4, True),  # luck that is gone
+        ([(1.0, 0.95), *[FITTED_AND_NO_BETTER] * 3], 4, True),  # an early lucky epoch
         ([*[FITTED_AND_NO_BETTER] * 3, (1.0, 0.95)], 4, False),  # better than the start
         ([*[FITTED_AND_NO_BETTER] * 3, (0.98, 0.85)], 4, False),  # there is something to learn
-        ([(0.8, 0.7), (0.85, 0.75), (0.9, 0.8), (0.95, 0.85)], 4, False),  # coming back from what the first epochs lost
-        ([(1.0, 0.9)] * 4, 4, True),  # as good is no better
+        ([(0.8, 0.7), (0.85, 0.75), (0.9, 0.8), (0.95, 0.85)], 4, False),  # recovering from what the first epochs lost
+        ([(1.0, 0.9)] * 4, 4, True),  # equal is not better
     ],
 )
 def test_when_nothing_is_left_to_learn(rows, least, exhausted):
@@ -172,7 +172,7 @@ def test_a_stage_that_is_better_than_its_start_is_never_exhausted():
 
 
 def exhausting(monkeypatch):
-    """Every epoch is right about all training images; of validation accuracy the start has the most there is."""
+    """Every epoch is right about all training images; the start has the best validation accuracy."""
     monkeypatch.setattr("tlkit.training.checkpoint.FITTED", 0.0)
     monkeypatch.setattr("tlkit.training.checkpoint.ALIKE", 1)
 
@@ -182,7 +182,7 @@ def test_a_stage_with_nothing_left_to_learn_ends_and_says_so(tmp_path, monkeypat
     good, _ = train(tmp_path / "good", epochs=8)
     _, state = train(tmp_path / "bad", epochs=9, rate=5.0, least=3, start=good)
     assert state.done and state.epoch == 3 and state.note.startswith("stopped after 3 epochs: the training images")
-    assert state.best_epoch == 0 and state.best == state.start  # kept, for it was better
+    assert state.best_epoch == 0 and state.best == state.start  # kept, as it was better
     assert not state.kept  # its schedule was cut short
 
 
@@ -194,7 +194,7 @@ def test_a_stage_that_was_interrupted_is_exhausted_where_it_would_have_been(tmp_
     after = whole.get_weights()
     good.set_weights(start)
     with pytest.raises(RuntimeError, match="power cut"):
-        train(tmp_path / "parts", epochs=9, rate=5.0, start=good, stop_after=3)  # of a run that did not ask yet
+        train(tmp_path / "parts", epochs=9, rate=5.0, start=good, stop_after=3)  # by a version without this check
     resumed, state = train(tmp_path / "parts", epochs=9, rate=5.0, least=3, start=model(seed=9))
     assert (state.epoch, state.note) == (expected.epoch, expected.note) == (3, expected.note)
     for one, other in zip(after, resumed.get_weights(), strict=True):
@@ -245,7 +245,7 @@ def test_without_validation_images_the_last_epoch_is_kept(tmp_path):
 
 
 class Told(Silence):
-    """Keeps what is said."""
+    """Keeps the messages."""
 
     def __init__(self):
         self.lines = []
@@ -328,7 +328,7 @@ def test_history_as_a_table_and_for_tensorboard(tmp_path):
 
 
 def test_a_schedule_ends_where_the_time_does(tmp_path):
-    """Seconds that pass by the clock of a budget: 10 for each epoch where 30 were expected."""
+    """Time by the clock of a budget: 10 seconds per epoch where 30 were expected."""
     now = iter(range(0, 10_000))
     clock = lambda: 10 * next(now)  # noqa: E731 - each look at it is 10 seconds later
     budget = Budget(10, 0.0, clock)

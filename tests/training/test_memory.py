@@ -10,7 +10,7 @@ def test_an_estimate_by_hand():
     tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="below")(inputs)
     tensor = keras.layers.ReLU()(tensor)
     side = keras.layers.Conv2D(4, 1, use_bias=False)(tensor)
-    side = keras.layers.BatchNormalization()(side)  # goes into a sum alone: not kept
+    side = keras.layers.BatchNormalization()(side)  # only goes into a sum: not kept
     tensor = keras.layers.Flatten()(keras.layers.Add()([tensor, side]))
     model = keras.Model(inputs, keras.layers.Dense(2)(tensor))
     memory = estimate(model, model.layers[2:], learning=10, optimizer="adamw", held=1000)

@@ -40,7 +40,7 @@ def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
     plans = [fitted(minutes).options for minutes in (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 8, 20)]
     depths = list(map(depth, plans))
     assert depths == sorted(depths) and set(depths) == {0, 1, 2}
-    assert plans[-1].epochs[1] == 2 * 19 and plans[-2].epochs[1] >= 19  # what 600 updates are
+    assert plans[-1].epochs[1] == 2 * 19 and plans[-2].epochs[1] >= 19  # for 600 updates
     assert plans[-1].views >= plans[-2].views >= 1
     for plan in plans:
         assert plan.minutes is None
@@ -78,7 +78,7 @@ def test_what_was_asked_for_stays(fitted):
     assert fitted(20, stages=("head", "all")).options.in_stages == ("head", "all")
     assert fitted(8, unfreeze="middle").options.third == "middle"
     assert fitted(8, stages=("head",)).options.in_stages == ("head",)
-    for options in ({"views": 3}, {"augment": "none"}):  # not afresh
+    for options in ({"views": 3}, {"augment": "none"}):  # not fresh
         assert fitted(20, train=2000, **options).options.third == "last"
 
 

@@ -47,7 +47,7 @@ def test_cutmix_by_hand():
     np.testing.assert_array_equal(mixed[0, ..., 0], expected)
     assert mixed.dtype == np.uint8 and shares == [1 - 8 / 32]
     corner, shares = Mixing("cutmix", 0).mix(rows, others, np.array([[0.75, 0.0, 1.0]]))
-    assert corner.sum() == 2 and shares == [1 - 2 / 32]  # what lies outside is not mixed in, and not counted
+    assert corner.sum() == 2 and shares == [1 - 2 / 32]  # the part outside is not mixed in, and not counted
 
 
 def test_the_loss_of_a_mixed_row_is_that_of_both_with_their_weights():

@@ -103,7 +103,7 @@ def test_decoupled_decay_follows_each_variable_s_rate():
 
 
 def test_the_schedule_is_asked_as_often_however_many_variables_decay(monkeypatch):
-    """Keras asks once for each, which is a second of tracing and hundreds of operations in every step."""
+    """Keras computes it for each variable, which is a second of tracing and hundreds of operations in every step."""
     asked, known = [], Layerwise._get_current_learning_rate
     monkeypatch.setattr(Layerwise, "_get_current_learning_rate", lambda self: asked.append(1) or known(self))
     variables = [keras.Variable(np.ones(2, np.float32)) for _ in range(9)]
@@ -137,7 +137,7 @@ def test_a_factor_is_a_smaller_rate_and_one_is_keras_s_own_optimizer(name):
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_adam_is_keras_s_own_also_where_gradients_are_clipped_gathered_or_slices(name, parts):
-    """Twelve updates of a table that is looked up, whose gradients come as slices with TensorFlow, and of a kernel."""
+    """Twelve updates of an embedding table, whose gradients are slices with TensorFlow, and of a kernel."""
     options = TrainingOptions(optimizer=name, weight_decay=0.1)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, 90, warmup_target=0.01, warmup_steps=10)
     decay = {} if name == "adam" else {"weight_decay": 0.1}
@@ -176,7 +176,7 @@ def test_a_gradient_that_is_no_number_is_seen_in_every_weight(bad):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others trace for themselves")
 def test_a_weight_more_adds_few_operations_to_a_step():
-    """With Keras's own update each adds 50 operations, which are traced, optimised and gone through in every step."""
+    """With Keras's own update each adds 50 operations, which are traced, optimised and executed in every step."""
     import tensorflow as tf
 
     def operations(count):

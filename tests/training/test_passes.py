@@ -1,4 +1,4 @@
-"""Forward passes between training steps are those of Keras, by the weights of the moment."""
+"""Forward passes between training steps equal those of Keras, with the current weights."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ def test_a_compiled_pass_is_that_of_keras_and_follows_the_weights(learns):
         found = predict(model, read, len(INPUTS), call=call)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         model.set_weights([each * 1.25 if each.ndim > 1 else each for each in model.get_weights()])
-    assert sizes == [54, 54, 53] * 2  # rather than 64, 64 and 33 that are filled up to 64
+    assert sizes == [54, 54, 53] * 2  # rather than 64, 64 and 33 padded to 64
     np.testing.assert_array_equal(predict(model, read, 5, 2), predict(model, read, 161, 2)[:5])
 
 

@@ -1,4 +1,4 @@
-"""Training steps in bfloat16: the same weights in float32, other arithmetic; taken where tried, and nowhere else."""
+"""Training steps in bfloat16: weights stay in float32, only the arithmetic differs; used only after a trial."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ INPUTS = (RANDOM.normal(0, 1, (48, 8, 8, 3)) + np.eye(3)[LABELS][:, None, None])
 def network():
     """A grid of every kind: a convolution with its norm frozen, a depthwise one, one of one pixel; a norm that learns.
 
-    No bias stands before the norm that learns: its gradient would be zero, of which Adam makes steps by rounding alone.
+    There is no bias before the norm that learns: its gradient would be zero, and Adam would take steps of rounding errors.
     """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8, 8, 3))
@@ -101,7 +101,7 @@ def stage(**changed):
         ({"precision": "bfloat16"}, {}, 50, ("bfloat16", "")),
         ({"precision": "bfloat16"}, {"name": "head"}, 50, ("float32", "")),
         ({"precision": "bfloat16"}, {"method": "lbfgs"}, 50, ("float32", "")),
-        ({"precision": "auto"}, {}, 50, ("auto", "bfloat16 where a few updates")),
+        ({"precision": "auto"}, {}, 50, ("auto", "bfloat16 if a few updates")),
         ({"precision": "auto"}, {"seconds": 60.0}, 50, ("float32", "60 s of training")),
         ({"precision": "auto"}, {}, 0, ("float32", "no validation images")),
     ],
@@ -122,7 +122,7 @@ def test_a_processor_without_it_is_not_tried(tmp_path, monkeypatch):
 
 
 def test_jax_on_a_processor_trains_in_float32(monkeypatch):
-    """XLA sums the gradients of biases there in bfloat16, where they come to a halt (JAX 0.10.2)."""
+    """XLA sums the gradients of biases there in bfloat16, where the sums stop growing (JAX 0.10.2)."""
     monkeypatch.setattr(planner.keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(planner, "gpus", lambda: [])
@@ -167,15 +167,17 @@ def compare(seconds=(9.0, 2.0, 2.2), losses=(1.0, 0.99, 0.98), moved=0):
 def test_it_is_taken_only_where_it_is_faster_and_says_the_same():
     taken, gain, why = compare()
     assert (taken, gain) == (True, 2.0)
-    assert why.startswith("a step is 2.00 times as fast, after 6 updates losses within 2% and 100% of decisions on 100")
+    assert why.startswith(
+        "a step is 2.00 times as fast, after 6 updates losses within 2% and 100% of the decisions on 100"
+    )
     assert compare(seconds=(1.0, 3.5, 3.6))[::2] == (
         False,
-        "a step in bfloat16 is 1.14 times as fast here, and 1.2 would be worth it",
+        "a step in bfloat16 is 1.14 times as fast here, less than the 1.2 that would pay",
     )
     assert compare(losses=(1.0, 1.1, 1.2))[0] is False
     assert compare(losses=(1.0, np.nan, np.nan))[0] is False
     assert compare(moved=2)[0] is True
-    assert compare(moved=3)[::2] == (False, "after these steps 3% of the decisions on 100 images held out differ")
+    assert compare(moved=3)[::2] == (False, "after these steps 3% of the decisions on 100 held-out images differ")
 
 
 def test_a_run_tries_its_own_steps_says_so_and_goes_on_with_what_it_found(
@@ -183,7 +185,7 @@ def test_a_run_tries_its_own_steps_says_so_and_goes_on_with_what_it_found(
 ):
     monkeypatch.setattr(planner, "WORTH_TRYING", 0.0)
     monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(train, "FASTER", 0.0)  # of so small a network it would not be
+    monkeypatch.setattr(train, "FASTER", 0.0)  # it would not be faster for so small a network
     options = {"images": str(colours), "backbone": str(tiny_backbone), "epochs": (3,), "val": 0.4}
     config = FinetuneConfig(
         **options, stages=("head", "top"), validate="split", precision="auto", out=str(tmp_path / "run")

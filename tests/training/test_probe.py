@@ -177,7 +177,7 @@ def test_of_very_many_images_as_many_are_held_out_as_are_enough(monkeypatch):
 
 
 def test_seconds_of_solving_are_those_of_its_evaluations(monkeypatch):
-    """Where every look at the clock is a second later, a step and its start on 4,000 images take one."""
+    """With a clock that advances a second per call, a step and its start on 4,000 images take one."""
     clock = itertools.count()
     monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(probe, "usable_cores", lambda: 2)

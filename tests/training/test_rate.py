@@ -1,4 +1,4 @@
-"""The peak rate of a stage, tried on its first updates: a high one where training bears it."""
+"""The peak rate of a stage, tried on its first updates: a high one where training tolerates it."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason
 
 
 def tried(losses, monkeypatch):
-    """What comes of a trial whose parts have these losses, the first that of the start; its rate rises by 1e-4 a part."""
+    """The result of a trial whose parts have these losses, the first at the start; its rate rises by 1e-4 per part."""
     given, optimizer = iter(losses[1:]), SimpleNamespace(learning_rate=0.0, variables=[])
 
     def epoch(examples, number):
@@ -164,7 +164,7 @@ def test_a_stage_that_was_made_ready_learns_what_one_compiled_anew_learns(
 ):
     options = {"images": str(colours), "backbone": str(tiny_backbone), "val": 0.4, "validate": "split", "seed": 3}
     monkeypatch.setattr(train, "RISEN", borne)
-    monkeypatch.setattr(planner, "is_tried", lambda *_: True)  # however few images there are
+    monkeypatch.setattr(planner, "is_tried", lambda *_: True)  # for any number of images
 
     def history(name):
         run(FinetuneConfig(**options, out=str(tmp_path / name)))

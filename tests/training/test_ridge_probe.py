@@ -1,4 +1,4 @@
-"""The head of numbers, solved: scikit-learn's ridge, and folds that are really left out."""
+"""The solved head of numbers: against scikit-learn's ridge, and with folds actually left out."""
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ def compiled(rate, given, **options):
 
 
 def test_an_epoch_reports_the_binary_log_loss_and_the_f1_of_images_on_real_rows_alone():
-    given = examples()  # 50 images in updates of 13: two rows fill up
+    given = examples()  # 50 images in updates of 13: two rows of padding
     network = compiled(1e-12, given)
     loss, score = build_epoch(network, task=MULTI)(given, 0)
     logits = np.asarray(network(INPUTS))
@@ -93,4 +93,4 @@ def test_the_temperature_of_several_labels_is_found_again():
     targets = (random.random((4000, 3)) < expit(true)).astype(np.int8)
     assert fit_temperature(2.5 * true, targets) == pytest.approx(2.5, rel=0.1)
     sure = np.where(targets == 1, 5.0, -5.0)
-    assert fit_temperature(sure, targets) == 1.0  # not an error to answer for
+    assert fit_temperature(sure, targets) == 1.0  # no errors

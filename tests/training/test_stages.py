@@ -1,4 +1,4 @@
-"""The suffix that a stage trains is the network: same logits, same gradients, whatever lies before the cut."""
+"""The suffix that a stage trains equals the network: same logits, same gradients, for any cut."""
 
 from dataclasses import replace
 

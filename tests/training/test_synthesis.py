@@ -1,4 +1,4 @@
-"""Features drawn for rare classes: held against imbalanced-learn, hand-computed cases, numerical slopes."""
+"""Features drawn for rare classes: checked against imbalanced-learn, hand-computed cases, numerical gradients."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_the_generator_learns_which_class_is_where():
     more, named = SYNTHESIZERS["gan"](features, labels, 0)
     nearest = ((more[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == named).mean() > 0.95
-    assert all(more[named == each].std(axis=0).mean() > 0.1 for each in (1, 2))  # no single point
+    assert all(more[named == each].std(axis=0).mean() > 0.1 for each in (1, 2))  # not a single point
 
 
 def test_every_way_has_a_row():

@@ -1,4 +1,4 @@
-"""Stages that are trained several times: what was traced for the first fold serves the others, as if compiled anew."""
+"""Stages that are trained several times: traces of the first fold are reused by the others, as if recompiled."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tlkit.training.stages import Ready, made_ready
 
 
 class UntilChosen(Silence):
-    """Ends a run when the folds are done: what trains on all images afterwards is no fold."""
+    """Ends a run when the folds are done, before the training on all images."""
 
     def say(self, text):
         if text.startswith("choice, by"):
@@ -71,7 +71,7 @@ def test_every_fold_learns_what_it_learns_when_it_is_compiled_anew(
 
 @pytest.fixture
 def kept(tiny_backbone):
-    """A model of which the last block learns, its batches of momentum and averages, and what is remembered of it."""
+    """A model whose last block learns, its batches of momentum and averages, and its remembered state."""
     model = keras.saving.load_model(tiny_backbone)
     grid = keras.layers.GlobalAveragePooling2D()(model.output)
     model = keras.Model(model.input, keras.layers.Dense(2, name="logits")(grid))
@@ -87,7 +87,7 @@ def test_what_was_traced_serves_while_all_that_it_holds_is_the_same(kept):
     model, remembered = kept
     assert remembered.serves(("as planned",))
     assert not remembered.serves(("with twice as many updates",))
-    for layer in model.layers:  # another stage of the fold before has trained them all
+    for layer in model.layers:  # another stage of the previous fold has trained them all
         layer.trainable = True
     model.get_layer("block3_conv").bias.assign_add([1.0] * 16)  # which learns, so that no trace holds its values
     assert remembered.serves(("as planned",))
@@ -121,5 +121,5 @@ def test_an_optimizer_goes_back_to_its_beginning(kept):
         if id(variable) not in averages
     ]
     assert all(map(np.array_equal, others, start))
-    exchange_averages(optimizer)  # averages begin as the weights are
+    exchange_averages(optimizer)  # averages start at the weights
     assert all(np.array_equal(variable, values) for variable, values in zip(variables, moved, strict=True))

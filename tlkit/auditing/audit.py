@@ -25,8 +25,8 @@ from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
-SAID_BEFORE = ("dark",)  # findings that a run says when it begins
-OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
+SAID_BEFORE = ("dark",)  # findings that a run reports when it begins
+OF_TRAINING = ("flips",)  # findings about an option of the run: their remedy is always printed
 
 
 class Check(NamedTuple):
@@ -64,7 +64,7 @@ class Doubts(NamedTuple):
 
     Args:
         run: the findings.
-        lacks: why there are none to be had, "" where there are.
+        lacks: why it cannot be run, "" where it can.
     """
 
     run: Callable[[Evidence], Iterable[Finding]]
@@ -77,7 +77,7 @@ DOUBTS = {
     ORDINAL.name: Doubts(labels.check_classes, unlearnable),
     NUMBER.name: Doubts(labels.check_numbers, labels.numbers_lack),
 }
-"""One row a task."""
+"""One row for each task."""
 
 
 def _doubts(evidence: Evidence) -> Iterable[Finding]:
@@ -104,7 +104,7 @@ CHECKS = (
 
 
 def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: Story | None = None) -> AuditResult:
-    """Run the checks, those of the table unless given, on the evidence; a check that cannot be run gives the reason."""
+    """Run the checks, by default those of the table, on the evidence; a check that cannot be run gives the reason."""
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
@@ -128,7 +128,7 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: S
 
 
 def _reached(story: Story, done: int, checks: int, part: float) -> None:
-    """So many checks are done, and so much of the next one."""
+    """Report progress: the number of checks done, and the part of the next one."""
     story.reach(done + part, checks)
 
 
@@ -150,13 +150,13 @@ def quick(
         source: of features to compare the images by.
         rows: of the source, for every image; None where the run keeps none.
         path: of the file to write.
-        story: hears the findings.
+        story: reports the findings.
 
     Returns:
-        The evidence: `pictures` (N,) numbers what shows the same picture.
+        The evidence: in `pictures` (N,), images of the same picture share a number.
     """
     started = time.monotonic()
-    if rows is None:  # a run that makes every view anew keeps none
+    if rows is None:  # a run that recomputes every view keeps none
         rows = source.rows(dataset, story=story)
     evidence = gather(config, dataset, splits, rows.pooled(), source, story)
     result = audit(evidence, story=story)
@@ -174,7 +174,7 @@ def gather(
     source: FeatureSource,
     story: Story,
 ) -> Evidence:
-    """Everything that checks look at: the files themselves, and some images in the mirror."""
+    """Gather what the checks read: facts of the files, and features of some mirror images."""
     flips = isinstance(config, AuditConfig) or (config.flip and config.augment != "none")
     rows = sample(dataset.labels, config.seed)
     mirrored = None
@@ -195,7 +195,7 @@ def gather(
 
 
 def lines(result: AuditResult, *, full: bool) -> str:
-    """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
+    """The findings as text, serious ones first; with remedies and commands for all of them if `full`, else for a few."""
     text = []
     for finding in result.findings:
         if not full and finding.check in SAID_BEFORE:

@@ -1,11 +1,11 @@
 """Copies: images that are the same picture saved again, resized, brightened or cropped a little.
 
-Three tests in a row, each cheap enough for what is left: neighbours by feature cosine propose pairs,
-perceptual hashes drop most of them, and small grey copies laid over each other, one cropped in small
-steps, decide. What all images of a set have in common (a face in the middle, one background) is taken
-out first: it is no sign of a copy. And each pair is held against what a picture of such detail reaches
-with a crop of itself: two soft digits correlate highly without being copies, two photographs do not. The
-thresholds were measured on copies of photographs, see docs/log.md and benchmarks/audit.py.
+Three tests in sequence, each cheap enough for the pairs that remain: neighbours by feature cosine propose
+pairs, perceptual hashes discard most of them, and small grey copies laid over each other, one cropped in
+small steps, decide. What all images of a set have in common (a face in the middle, one background) is
+projected out first: it is no sign of a copy. And each pair is compared with what a picture of such detail
+reaches with a crop of itself: two soft digits correlate highly without being copies, two photographs do not.
+The thresholds were measured on copies of photographs, see docs/log.md and benchmarks/audit.py.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from tlkit.data.look import HASH_SIDE, Looks, distance, look, perceptual_hash
 
 COUNT = 10
 _BLOCK = 1 << 24  # similarities in memory at a time: 64 MB
-_PARTED = 64  # similarities that are looked through together
+_PARTED = 64  # similarities that are searched together
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def nearest(features: np.ndarray, count: int = COUNT, heard: Heard = unheard) ->
     Args:
         features: float32 (N, C), of length 1 each, see `unit`.
         count: neighbours wanted; fewer where there are fewer images.
-        heard: is told how far it is.
+        heard: called with the progress.
     """
     n = len(features)
     count = min(count, n - 1)
@@ -65,9 +65,9 @@ def nearest(features: np.ndarray, count: int = COUNT, heard: Heard = unheard) ->
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """int64 (m, count), where the largest of each row float32 (m, n) are, in any order.
+    """int64 (m, count), indices of the largest of each row of float32 (m, n), in any order.
 
-    Of long rows only parts are looked through: the largest lie in those `count` parts whose own largest are the greatest.
+    Only parts of long rows are searched: the largest values lie in the `count` parts with the greatest maxima.
     """
     m, n = values.shape
     wide = n // _PARTED
@@ -84,36 +84,40 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
 
 # -- Copies: images that are the same picture saved again, resized, brightened or cropped a little ---
 
-CANDIDATES = 5  # neighbours of each image that are looked at; copies of copies chain up
+CANDIDATES = 5  # neighbours of each image that are tested; copies of copies form chains
 MOST_BITS = 20  # of 64: crops of 5 % lie at 8 to 18, unrelated pictures at 32 ± 4
 LEAST_CORRELATION = 0.88  # aligned: 99 in 100 copies 0.9 to 1, the most similar unrelated pictures 0.87
 MOST_LOSS = (
-    10.0  # times what the picture loses against a crop of itself: 98 in 100 copies up to 6, digits alike from 9 on
+    10.0  # times the loss of the picture against a crop of itself: 98 in 100 copies up to 6, similar digits from 9
 )
-_GREY_LEVELS = 1e-3  # what rounding to grey levels may cost any pair
+_GREY_LEVELS = 1e-3  # what rounding to grey levels may cost a pair
 _TRIAL_CROPS = (
     (0.96, 0.3, 0.7),
     (0.965, 0.8, 0.2),
-)  # side, and where in its slack the part begins; off the steps below
-_COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that many images, at least 50 to a direction
-_SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
-_LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
-_WORTH_ALIGNING = 0.3  # correlation as they lie: crops of 5 % have 0.45 to 0.95
-_SAME = 1 - 1e-6  # likewise: no crop is better
-_BATCH, _FEW = 4096, 256  # pairs compared at a time, and those of them by one thread: their matrices stay in its cache
-LISTED = 50_000  # candidates that are all compared
+)  # side, and offsets as shares of its slack; they avoid the steps below
+_COMMON, _SAMPLE = 4, 500  # directions projected out besides the mean, from that many images, at least 50 for each
+_SCALES = (
+    (0.95, 5),
+    (0.975, 3),
+    (0.925, 3),
+)  # side of the crop that is laid over the other picture, and steps along its slack
+_LEAST_REST = 0.05  # of a picture's norm: a smaller remainder is noise
+_WORTH_ALIGNING = 0.3  # correlation before alignment: crops of 5 % have 0.45 to 0.95
+_SAME = 1 - 1e-6  # likewise: no crop can improve it
+_BATCH, _FEW = 4096, 256  # pairs compared at a time, and of these by one thread: their matrices fit in its cache
+LISTED = 50_000  # candidates up to which all are compared
 
 
 def near_duplicates(neighbours: Neighbours, small: np.ndarray, sha256: np.ndarray | None = None) -> np.ndarray:
     """Number the pictures: images with the same number show the same one, exactly or nearly.
 
-    An image leaks from training into test where its number is met there too:
+    An image of test leaks from training where its number also occurs there:
     `np.isin(groups[test], groups[train])`.
 
     Args:
         neighbours: of every image by feature cosine, see `neighbours.nearest`.
-        small: uint8 (N, 32, 32), grey copies of the images, all squashed to one size.
-        sha256: uint8 (N, 32) of the files; equal ones share a number whatever the rest says.
+        small: uint8 (N, 32, 32), grey copies of the images, all resized to one square.
+        sha256: uint8 (N, 32) of the files; equal ones share a number in any case.
 
     Returns:
         int64 (N,), 0..M-1 for M different pictures, numbered by first appearance.
@@ -141,17 +145,17 @@ def near_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs that show the same picture.
 
-    Where there are more than `LISTED` candidates, as of a fixed camera, a pair whose images are by then known to show the
-    same picture by way of others is not compared any more, but counted; the pictures are the same.
+    With more than `LISTED` candidates, as from a fixed camera, a pair whose images are already known through other pairs
+    to show the same picture is counted, not compared; the pictures are the same.
 
     Args:
         neighbours: of every image by feature cosine.
         small: uint8 (N, 32, 32), grey copies.
-        story: hears how many pairs were spared.
-        heard: is told how far it is.
+        story: reports how many pairs were not compared.
+        heard: called with the progress.
 
     Returns:
-        left int64 (n,), right int64 (n,), left < right, and how well they agree, float32 (n,), 0.88..1.
+        left int64 (n,), right int64 (n,), left < right, and their agreement, float32 (n,), 0.88..1.
     """
     pairs = _candidates(neighbours, small)
     common, reached = common_directions(small), np.full(len(small), np.nan, np.float32)
@@ -176,7 +180,7 @@ def near_pairs(
 
 
 def _candidates(neighbours: Neighbours, small: np.ndarray) -> np.ndarray:
-    """int64 (n, 2), left < right: neighbours with like hashes; all first neighbours before all second ones, and so on."""
+    """int64 (n, 2), left < right: neighbours with similar hashes; all first neighbours before all second ones, and so on."""
     count = min(CANDIDATES, neighbours.indices.shape[1])
     left = np.tile(np.arange(len(small)), count)
     right = neighbours.indices[:, :count].T.ravel().astype(np.int64)
@@ -192,13 +196,13 @@ def _candidates(neighbours: Neighbours, small: np.ndarray) -> np.ndarray:
 def _alike(
     pairs: np.ndarray, small: np.ndarray, common: np.ndarray, reached: np.ndarray, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the pairs int64 (n, 2) that show the same picture, and how well they agree.
+    """Those of the pairs int64 (n, 2) that show the same picture, and their agreement.
 
     Args:
         pairs: candidates.
         small: uint8 (N, 32, 32), of all images.
-        common: directions that do not count.
-        reached: float32 (N,), `attainable` of images where it is known, else NaN; what is needed is filled in.
+        common: directions that are projected out.
+        reached: float32 (N,), `attainable` of images where it is known, else NaN; missing values are filled in as needed.
         pool: computes a few at a time.
     """
 
@@ -210,7 +214,7 @@ def _alike(
 
     agreement = np.concatenate(list(pool.map(compare, cut(pairs))))
     pairs, agreement = pairs[agreement >= LEAST_CORRELATION], agreement[agreement >= LEAST_CORRELATION]
-    same = 1 - agreement <= _GREY_LEVELS  # whatever they reach
+    same = 1 - agreement <= _GREY_LEVELS  # whatever is attainable
     rows = np.unique(pairs[~same])
     rows = rows[np.isnan(reached[rows])]
     reached[rows] = np.concatenate(list(pool.map(lambda few: attainable(small[few], common), cut(rows))))
@@ -221,7 +225,7 @@ def _alike(
 
 
 def connected(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """int64 (count,), one number for all rows that pairs connect, in order of first appearance."""
+    """int64 (count,), a number for each set of rows connected by pairs, in order of first appearance."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -234,7 +238,7 @@ def connected(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def common_directions(small: np.ndarray) -> np.ndarray:
-    """float32 (d, 1024), orthonormal: the mean picture of a set and what it varies most in; none for small sets.
+    """float32 (d, 1024), orthonormal: the mean picture of a set and its directions of greatest variation; none for small sets.
 
     Args:
         small: uint8 (N, 32, 32), grey.
@@ -245,7 +249,7 @@ def common_directions(small: np.ndarray) -> np.ndarray:
     sample = small[np.linspace(0, len(small) - 1, min(len(small), _SAMPLE)).astype(int)]
     vectors = _unit(sample.astype(np.float32))
     mean = vectors.mean(axis=0)
-    with threadpool_limits(1):  # beside other programs threads of BLAS wait for each other ten times as long
+    with threadpool_limits(1):  # beside other programs, threads of BLAS wait ten times as long for each other
         varied = np.linalg.svd(vectors - mean, full_matrices=False)[2][:count]
     return np.linalg.qr(np.concatenate([mean[None], varied]).T)[0].T.astype(np.float32)
 
@@ -256,7 +260,7 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     Args:
         left: (n, 32, 32), grey 0..255.
         right: (n, 32, 32), grey 0..255.
-        common: float32 (d, 1024), orthonormal directions that do not count.
+        common: float32 (d, 1024), orthonormal directions to project out.
     """
     left, right = left.astype(np.float32), right.astype(np.float32)
     rests = _rest(left, common), _rest(right, common)
@@ -270,10 +274,10 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
 
 
 def _best_crop(whole: np.ndarray, other: np.ndarray, common: np.ndarray) -> np.ndarray:
-    """float32 (n,), the best correlation of any crop of pictures (n, 32, 32) with what is left of others (n, 1024)."""
+    """float32 (n,), the best correlation of any crop of pictures (n, 32, 32) with the `_rest` (n, 1024) of others."""
     n, best = len(whole), np.full(len(whole), -1.0, np.float32)
-    whole = whole - whole.mean(axis=(1, 2), keepdims=True)  # what crops keep; less to cancel below
-    # Everything lies transposed, columns before rows, so that both steps are products of two large matrices.
+    whole = whole - whole.mean(axis=(1, 2), keepdims=True)  # crops keep the difference; less cancels below
+    # All arrays are transposed, columns before rows, so that both steps are products of two large matrices.
     turned, marks = _turned(other), _turned(common)
     sums = marks.sum(axis=1)
     for scale, steps in _SCALES:
@@ -294,10 +298,10 @@ def _turned(pictures: np.ndarray) -> np.ndarray:
 
 
 def _correlation(crops: np.ndarray, other: np.ndarray, common: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """float32 (n,): `_rest` of crops (n, 1024) times other rests (n, 1024), without computing it.
+    """float32 (n,): product of the `_rest` of crops (n, 1024) with other rests (n, 1024), without computing the former.
 
-    A rest is orthogonal to the common directions and to what is the same everywhere, so taking either out of the crop as
-    well changes nothing but its length.
+    A rest is orthogonal to the common directions and to constant pictures, so projecting either out of the crop as well
+    changes only its norm.
     """
     mean = crops.mean(axis=1)
     square = np.einsum("ij,ij->i", crops, crops) - mean * mean * crops.shape[1]
@@ -318,17 +322,17 @@ def attainable(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
 
 
 def _unit(pictures: np.ndarray) -> np.ndarray:
-    """Pictures as vectors of mean 0 and length 1; plain ones as zeros."""
+    """Pictures as vectors of mean 0 and length 1; uniform ones as zeros."""
     vectors = pictures.reshape(len(pictures), HASH_SIDE * HASH_SIDE)
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(
         length > HASH_SIDE, length, np.inf
-    )  # below one grey level a pixel there is nothing to compare
+    )  # below one grey level per pixel there is nothing to compare
 
 
 def _rest(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
-    """What is left of pictures without the common directions, at length 1; nothing where hardly anything is."""
+    """Pictures with the common directions projected out, at length 1; zeros where hardly anything remains."""
     vectors = _unit(pictures)
     vectors = vectors - (vectors @ common.T) @ common
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -364,12 +368,12 @@ def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -
 
 
 def copied_clips(sha256: np.ndarray, training: np.ndarray, trained: np.ndarray | None = None) -> np.ndarray | None:
-    """`in_training` for clips, of which exact copies alone are looked for: int8 (N,); None where there is none.
+    """`in_training` for clips, where only exact copies are looked for: int8 (N,); None where there is none.
 
     Args:
         sha256: uint8 (N, 32), of clips.
         training: uint8 (M, 32), of those that were trained on.
-        trained: bool (N,), which are these themselves.
+        trained: bool (N,), which clips are these themselves.
     """
     known = {row.tobytes() for row in training}
     found = np.array([row.tobytes() in known for row in sha256], dtype=bool)
@@ -378,15 +382,15 @@ def copied_clips(sha256: np.ndarray, training: np.ndarray, trained: np.ndarray |
 
 
 def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> np.ndarray:
-    """`in_training` for images that were in no run: int8 (N,), their kin among the images of a training set.
+    """`in_training` for images outside the run: int8 (N,), by their copies among the images of a training set.
 
-    Training images that cannot be read any more are left out, and said; the very bytes are known all the same.
+    Training images that can no longer be read are left out, with a message; exact copies of them are still found.
 
     Args:
         dataset: N images.
         looks: of their files.
         training: the images that were trained on.
-        story: hears what is lacking.
+        story: reports what is missing.
     """
     theirs = look(training.files, story=story)
     gone = int((theirs.width == 0).sum())
@@ -403,6 +407,6 @@ def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> n
 
 
 def flat(small: np.ndarray) -> np.ndarray:
-    """float32 (N, S * S): grey copies uint8 (N, S, S) as features, each without its mean; where no network is at hand."""
+    """float32 (N, S * S): grey copies uint8 (N, S, S) as features, each minus its mean; for use without a network."""
     values = small.reshape(len(small), -1).astype(np.float32)
     return values - values.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What the checks read: images, features and file facts, and what is computed from them once, the held-out probe first."""
+"""The input of the checks: images, features and file facts, and what is computed from them once, such as the probe."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -19,18 +19,18 @@ from tlkit.data.look import Looks
 from tlkit.options import advice
 from tlkit.options.option import Options
 
-LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
+LEAST_IMAGES = 40  # labelled ones; nothing learned from fewer is meaningful
 
-# -- the probe: what classifiers of the features say about images that they were not fitted on -----
+# -- the probe: out-of-fold predictions of classifiers of the features -----------------------------
 #
 # Two logistic regressions, averaged: one on principal components, one on a Gaussian kernel of them (Nyström
-# approximation, Williams and Seeger 2001). They err in different places, so that together they find more wrong
+# approximation, Williams and Seeger 2001). They err on different images, so that together they find more wrong
 # labels than either alone, and both take a second on thousands of images.
 
 AXES = 256  # principal components: the rest costs time and adds noise
 LANDMARKS = 500  # images that the kernel compares with
 WIDTH = 1.0  # of the Gaussian: exp(-WIDTH * distance²) of components at length 1
-TOLERANCE, ITERATIONS = 1e-3, 60  # close is good enough here
+TOLERANCE, ITERATIONS = 1e-3, 60  # an approximate solution is good enough here
 # Inverse penalties; strong ones, since a classifier that fits wrong labels cannot find them.
 _LINEAR, _CURVED = 0.1, 10.0
 _UNKNOWN = -30.0  # logit of a class that a fold does not know
@@ -42,7 +42,7 @@ class Side:
     """One of the classifiers, fitted once for each fold.
 
     Args:
-        lens: float32 (m, C) features to float32 (m, d), what it looks at.
+        lens: maps features float32 (m, C) to its inputs float32 (m, d).
         kernels: float32 (folds, d, K).
         biases: float32 (folds, K).
     """
@@ -91,7 +91,7 @@ class HeldOutProbe:
 
     @cached_property
     def judged(self) -> np.ndarray:
-        """Bool (n,): images whose class the models of their fold have seen; of the others nothing can be said.
+        """Bool (n,): images whose class the models of their fold have seen; the others cannot be judged.
 
         A class that is one unit (copies of one picture, one clip) is in one fold alone.
         """
@@ -127,9 +127,9 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
 
 
 def _components(features: np.ndarray) -> Lens:
-    """Standardised roots of the features on their leading principal components, the first at variance 1.
+    """Standardised signed roots of the features on their leading principal components, the first at variance 1.
 
-    Averages of rectified activations have long tails, which the signed root tames.
+    Averages of rectified activations have long tails, which the signed root shortens.
     """
     features = _root(features)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
@@ -194,12 +194,12 @@ def _solve(points: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np
     return known, solved.coef_.T, solved.intercept_
 
 
-# -- the material of one audit ---------------------------------------------------------------------
+# -- the input of one audit ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Mirrored:
-    """Features of some images seen in a mirror.
+    """Features of the mirror images of some images.
 
     Args:
         rows: int64 (n,), which images.
@@ -212,7 +212,7 @@ class Mirrored:
 
 @dataclass
 class Evidence:
-    """One audit's material; what is derived is computed when first asked for.
+    """The input of one audit; derived values are computed on first use.
 
     Args:
         dataset: N images that can be decoded; those that cannot are in `set_aside`.
@@ -223,12 +223,12 @@ class Evidence:
         asked: the options of the audit, or of the run that it is part of; commands repeat them.
         given: whether the split was given by folders or a table, and not drawn.
         grouped: whether groups were already named (`--group-by`, or a column).
-        mirrored: some images in a mirror, None where that was not computed.
-        grouped_file: path of the table with a group for each picture that is written beside, "" where none is.
+        mirrored: features of some mirror images, None where they were not computed.
+        grouped_file: path of the table, written beside, that has a group for each picture; "" where there is none.
         seed: of everything random.
         levelled: whether `--levels` maps the sample values.
-        story: hears what was left out.
-        heard: is told how far a long computation is, 0..1.
+        story: reports what was left out.
+        heard: called with the progress of a long computation, 0..1.
     """
 
     dataset: Dataset
@@ -296,21 +296,21 @@ class Evidence:
 
     @cached_property
     def probe(self) -> HeldOutProbe:
-        """A linear classifier of the features, that predicts each image out of fold."""
+        """The classifiers of the features that predict each image out of fold."""
         rows = self.labelled
         return fit_probe(self.features[rows], self.dataset.labels[rows], self.units[rows], self.seed)
 
     @property
     def grouped_command(self) -> str:
-        """Trains on the table that keeps copies and bursts together, "" where none is written."""
+        """The command that trains on the table keeping copies and bursts together, "" where none is written."""
         return advice.finetune(self.asked, self.grouped_file, own=False) if self.grouped_file else ""
 
     def finetune(self, *more: str) -> str:
-        """The command that trains on the images as was asked, and with more flags."""
+        """The command that trains on the images with the options given and more flags."""
         return advice.finetune(self.asked, self.images, *more)
 
     def audit_into_fixes(self) -> str:
-        """The command that writes proposed fixes, by the network that found what is to be fixed."""
+        """The command that writes proposed fixes, with the network that found the problems."""
         return advice.audit(self.asked, self.images, "--write-fixes", advice.free("fixes.csv"))
 
     def __len__(self) -> int:
@@ -342,7 +342,7 @@ def unlearnable(evidence: Evidence) -> str:
         return f"needs {LEAST_IMAGES} labelled images"
     classes = len(evidence.dataset.classes)
     if too_many(len(labels), classes):
-        return f"of {len(labels):,} images in {classes:,} classes not within minutes; audit some of the classes"
+        return f"{len(labels):,} images in {classes:,} classes would take more than minutes; audit some of the classes"
     return ""
 
 

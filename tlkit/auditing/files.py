@@ -21,7 +21,7 @@ _SUFFIXES = {
     "AVIF": ("avif", "avifs"),
     "HEIF": ("heic", "heics", "heif", "heifs", "hif"),
 }
-_STILL = ("MPO", "TIFF", "ICO", "ICNS")  # several pictures in one file, none of them a film
+_STILL = ("MPO", "TIFF", "ICO", "ICNS")  # several pictures in one file, but no animation
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def _misnamed(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             check="files",
             severity="note",
-            sentence=f"{counted(len(rows), 'file has', 'files have')} an extension of another format than the content.",
+            sentence=f"{counted(len(rows), 'file has', 'files have')} an extension that does not match the content.",
             remedy="tlkit reads the content; rename them for programs that go by the extension.",
             groups=tuple(evidence.group([int(row)], f"is {looks.format[row]}") for row in rows),
         )

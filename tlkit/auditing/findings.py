@@ -43,7 +43,7 @@ class Finding:
         remedy: what to do about it; one sentence.
         command: a command line that does it, "" where none does.
         groups: the images involved, all of them, strongest case first.
-        facts: the numbers behind the sentence, JSON-able.
+        facts: the numbers behind the sentence, ready for JSON.
     """
 
     check: str
@@ -88,7 +88,7 @@ class AuditResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "AuditResult":
-        """Restore what `as_json` gave."""
+        """Restore the value of `as_json`."""
         return cls(
             images=value["images"],
             classes=tuple(value["classes"]),
@@ -113,7 +113,7 @@ def _group(value: Mapping[str, Any]) -> ImageGroup:
 
 
 def _plain(value: Any) -> Any:
-    """JSON-able: tuples as lists, numbers of NumPy as Python's, what is not finite as None."""
+    """A value ready for JSON: tuples as lists, NumPy numbers as Python's, what is not finite as None."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

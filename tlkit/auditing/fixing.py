@@ -19,7 +19,7 @@ from tlkit.tasks.task import UNLABELLED
 
 
 def proposed_fixes(result: AuditResult) -> list[Fix]:
-    """One fix for each image at most, in the order of the findings: a drop goes before a new label."""
+    """One fix for each image at most, in the order of the findings: a drop takes precedence over a new label."""
     fixes: dict[str, Fix] = {}
     for kind in ("splits", "classes", "repeats", "labels"):
         for finding in result.findings:
@@ -64,7 +64,7 @@ def _doubted(group: ImageGroup) -> Iterator[Fix]:
 _PROPOSALS = {"splits": _leaked, "classes": _conflicting, "repeats": _repeated, "labels": _doubted}
 
 
-# -- What was found about each image, as tables: one row an image ------------------------------
+# -- What was found about each image, as tables with one row for each --------------------------
 
 TOGETHER = 4096  # images whose rows are made at a time
 COLUMNS = (
@@ -74,7 +74,7 @@ COLUMNS = (
 
 
 def write_images(file: Path, evidence: Evidence) -> None:
-    """Write images.csv: equal `picture` numbers show the same picture; low `label_quality` is doubtful; atomic."""
+    """Write images.csv atomically: equal `picture` numbers show the same picture, a low `label_quality` is doubtful."""
     quality, suggested = np.full(len(evidence), np.nan), np.full(len(evidence), UNLABELLED)
     if not unlearnable(evidence):
         quality[evidence.labelled] = label_quality(evidence)
@@ -106,7 +106,7 @@ def _rows(
 
 
 def write_grouped(file: Path, evidence: Evidence) -> None:
-    """Write the images as a table whose column `group` keeps copies, bursts and groups that were named together."""
+    """Write the images as a table whose column `group` keeps together copies, bursts and groups that were named."""
     dataset = evidence.dataset
     absolute = Texts.of(str((dataset.root / path).resolve()) for path in dataset.paths)
     named = Texts.of(f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)))

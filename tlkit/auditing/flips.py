@@ -12,14 +12,14 @@ from tlkit.auditing.findings import Finding
 from tlkit.base.story import percent
 from tlkit.data.views import Augmentation
 
-MOST, PART, LEAST = 400, 0.1, 60  # images that are looked at in the mirror: a tenth, within these bounds
+MOST, PART, LEAST = 400, 0.1, 60  # images that are mirrored: a tenth, within these bounds
 DROP = 0.15  # of accuracy
-TAKEN = 0.5  # of the mirrored images of a class that are taken for one other class
+TAKEN = 0.5  # of the mirrored images of a class that are predicted as one other class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror(Augmentation):
-    """The view that shows an image in a mirror, and nothing else; used as other views are."""
+    """The view that mirrors an image and changes nothing else; used as other views are."""
 
     strength: str = "none"
 
@@ -30,7 +30,7 @@ class Mirror(Augmentation):
     def view(
         self, images: np.ndarray, sha256: np.ndarray, number: int, pool: ThreadPoolExecutor | None = None
     ) -> np.ndarray:
-        """uint8 (b, H, W, 3), left and right exchanged."""
+        """uint8 (b, H, W, 3), mirrored left to right."""
         return np.ascontiguousarray(images[:, :, ::-1])
 
 
@@ -68,7 +68,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         remedy="Train without flips if the mirror image of a class does not belong to it (text, digits, left and right).",
         command=evidence.finetune("--no-flip"),
         groups=tuple(
-            evidence.group([int(row)], f"in the mirror taken for {evidence.dataset.classes[label]!r}")
+            evidence.group([int(row)], f"predicted as {evidence.dataset.classes[label]!r} when mirrored")
             for row, label in zip(mirrored.rows, seen, strict=True)
             if label != labels[row]
         )[:12],

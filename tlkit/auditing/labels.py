@@ -1,7 +1,7 @@
 """Labels: classes that are tiny, unequal or missing, classes that are likely wrong, and numbers that are.
 
 Wrong classes are found by confident learning on out-of-fold probabilities (Northcutt, Jiang and Chuang 2021), wrong
-numbers by their distance from what ridge regression predicts of an image that it has not seen.
+numbers by their distance from the out-of-fold prediction of ridge regression.
 """
 
 import warnings
@@ -161,12 +161,10 @@ def _doubtful(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
 # -- numbers that are likely wrong -----------------------------------------------------------------
 
 FOLDS = 5
-FAR = 5.0  # robust standard deviations of the residuals; a normal one is there once in two million
-WINSORISED = 4.0  # robust standard deviations from the median that numbers are cut at before they are learned from
-ROBUST = 1.4826  # times the median absolute residual is the standard deviation of normal ones
-LEAST_SKILL = (
-    0.2  # by how much the median error is below that of the median; below, residuals are about what it cannot see
-)
+FAR = 5.0  # robust standard deviations of the residuals; a normal one exceeds it once in two million
+WINSORISED = 4.0  # robust standard deviations from the median at which numbers are clipped before the fit
+ROBUST = 1.4826  # times the median absolute residual: the standard deviation of normal ones
+LEAST_SKILL = 0.2  # least reduction of the median error of always predicting the median; below, residuals are what the regression misses
 
 
 def numbers_lack(evidence: Evidence) -> str:
@@ -188,7 +186,7 @@ def check_numbers(evidence: Evidence) -> Iterator[Finding]:
     reach = WINSORISED * ROBUST * spread
     learned = np.clip(
         truth, middle - reach, middle + reach
-    )  # a wrong number far off would bend the regression to itself
+    )  # a wrong number far off would pull the regression towards itself
     said = NUMBER.of_ridge(out_of_fold(spectrum(evidence.features[rows]), learned, folds))
     residual = np.abs(said - truth)
     usual = np.median(residual, axis=0)
@@ -205,10 +203,10 @@ def check_numbers(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         sentence=(
             f"{counted(len(found), 'number is', 'numbers are')} likely wrong ({share(len(found), len(rows))} of the images): "
-            f"farther than {FAR:g} robust standard deviations from what ridge regression predicts of images it has not seen "
+            f"more than {FAR:g} robust standard deviations from the prediction of a ridge regression that has not seen the image "
             f"(its median error is {100 * float(1 - skill.max()):.0f} % of that of always answering the median)."
         ),
-        remedy="Review them from the top; correct the file of fixes and apply it. A rare kind of image is no error.",
+        remedy="Review them from the top; correct the file of fixes and apply it. A rare kind of image is not an error.",
         command=evidence.audit_into_fixes(),
         groups=tuple(
             evidence.group(

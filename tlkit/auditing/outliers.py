@@ -1,4 +1,4 @@
-"""Images unlike the others: in size, shape, brightness or sharpness, or in what a network sees in them."""
+"""Images unlike the others: in size, shape, brightness or sharpness, or in their features."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from tlkit.data.look import Looks
 
 # -- what the file shows: size, shape, brightness, sharpness ---------------------------------------
 
-MANY = 0.1  # of all images: what so many have in common is how the set is, not an outlier
+MANY = 0.1  # of all images: what so many have in common is a property of the set, not an outlier
 
 
 class Oddity(NamedTuple):
@@ -20,7 +20,7 @@ class Oddity(NamedTuple):
     Args:
         what: ends the sentence "3 images are ...".
         remedy: what to do.
-        extent: how far each image goes, float (N,); above 1 it is an outlier.
+        extent: how extreme each image is, float (N,); above 1 it is an outlier.
         caption: of an image, from its facts.
     """
 
@@ -31,13 +31,13 @@ class Oddity(NamedTuple):
 
 
 def _against_median(values: np.ndarray, times: float) -> np.ndarray:
-    """How many times larger or smaller than the median, over `times`; 1 is at the limit."""
+    """Distance from the median in logarithm, relative to that of the factor `times`; 1 is at the limit."""
     logs = np.log(np.maximum(values, 1e-6))
     return np.abs(logs - np.median(logs)) / np.log(times)
 
 
 def _blur(looks: Looks) -> np.ndarray:
-    """How far below the usual sharpness, in robust standard deviations over four, and below a third of it at least."""
+    """Log sharpness below the median, in units of four robust standard deviations, or of a factor of 3 if that is more."""
     logs = np.log(np.maximum(looks.sharpness, 1e-3))
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))
@@ -111,12 +111,12 @@ def check_looks(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_one_class(evidence: Evidence, rows: np.ndarray) -> str:
-    """Says so when all of several are of one class."""
+    """A clause for the case that several images are all of one class."""
     names = {evidence.dataset.label_name(int(row)) for row in rows}
     return f", all of class {names.pop()!r}" if len(rows) > 1 and len(names) == 1 and "" not in names else ""
 
 
-# -- what a network sees: far from every other image -----------------------------------------------
+# -- features: far from every other image ----------------------------------------------------------
 
 FAR = 3.0  # robust standard deviations of the log distance
 MOST = 0.02  # of all images: the farthest of them are shown

@@ -21,7 +21,7 @@ from tlkit.options import advice
 
 TRAIN = SPLITS.index("train")
 MANY_CONFLICTS = 0.01  # of the images
-FEW_LEAKS = 0.01  # of the images of val or test: below it the results hardly move
+FEW_LEAKS = 0.01  # of the images of val or test: below it the results hardly change
 
 
 def check_copies(evidence: Evidence) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
 
 
 def _leak_command(evidence: Evidence) -> str:
-    """In a run the audit comes first, with the run's network: another finds other copies, and leads in a circle."""
+    """In a run, audit with the network of the run first: another finds other copies, and the remedy never ends."""
     if evidence.given:
         fixes = advice.free("fixes.csv")
         return f"{evidence.audit_into_fixes()} && {evidence.finetune('--fixes', fixes)}"
@@ -158,7 +158,7 @@ def _shown(evidence: Evidence, groups: list[np.ndarray]) -> tuple[ImageGroup, ..
 
 LIFT = 2.5  # times as often as by chance that a neighbour is of the same group
 PAIRS = 30  # neighbours of the same group, at least
-LEAST_GROUPS, MOST_GROUPS = 4, 0.7  # fewer groups cannot be split, more of them than this share of the images are none
+LEAST_GROUPS, MOST_GROUPS = 4, 0.7  # fewer groups cannot be split; more than this share of the images are not groups
 TOGETHER = 0.5  # of the images are in a group with others
 LEAKS = 0.03  # accuracy that is lost when groups stay whole
 BURST_SECONDS = 3
@@ -198,7 +198,7 @@ def check_groups(evidence: Evidence) -> Iterator[Finding]:
 
 
 def suggested_grouping(evidence: Evidence) -> tuple[Grouping, float] | None:
-    """The coarsest grouping by name whose members are alike, and how many times as often as by chance."""
+    """The coarsest grouping by name whose members are alike, and its `lift`."""
     candidates = groupings(evidence.dataset.paths)
     for place, grouping in enumerate(candidates):
         finer = candidates[place + 1] if place + 1 < len(candidates) else None
@@ -225,7 +225,7 @@ def groupings(paths: Sequence[str]) -> list[Grouping]:
 
 
 def _patterns(paths: Sequence[str]) -> Iterator[str]:
-    """Patterns worth trying, the plainest first."""
+    """Patterns worth trying, the simplest first."""
     names = [path.rpartition("/")[2] for path in paths]
     stems = [name.rpartition(".")[0] or name for name in names]
     for separator in _separators(stems):
@@ -259,7 +259,7 @@ def _numbered(tokens: list[list[str]], sign: str) -> Iterator[str]:
 
 
 def lift(evidence: Evidence, groups: np.ndarray, finer: np.ndarray | None) -> float:
-    """How many times as often as by chance a near image is of the same group, classes being as they are.
+    """How many times as often as by chance a near image is of the same group, given the classes.
 
     Pairs that already share a finer group do not count, so that clips do not make subjects look alike.
     0 where there are too few pairs to say.
@@ -294,7 +294,7 @@ def _chance(labels: np.ndarray, groups: np.ndarray, finer: np.ndarray | None) ->
 
 def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
     pattern = group_pattern(grouping.pattern)
-    names = match_groups(pattern, evidence.dataset.paths)  # the very function that --group-by uses
+    names = match_groups(pattern, evidence.dataset.paths)  # the function that --group-by uses
     numbers = np.unique(np.array(names), return_inverse=True)[1].ravel()
     straddling, scores, severity = _judged(evidence, numbers)
     common = Counter(names).most_common(EXAMPLES)
@@ -337,7 +337,7 @@ def _accuracy_note(scores: dict[str, float]) -> str:
 
 
 def _judged(evidence: Evidence, numbers: np.ndarray) -> tuple[int, dict[str, float], str]:
-    """Groups on both sides of the split, the accuracies of `_accuracies`, and how serious that is; numbers int (N,) of groups."""
+    """Groups on both sides of the split, the accuracies of `_accuracies`, and the severity; `numbers` int (N,) are the groups."""
     straddling, scores = _straddling(evidence.codes, numbers), _accuracies(evidence, numbers)
     leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
     return straddling, scores, "serious" if leaks and straddling else "warning"
@@ -350,7 +350,7 @@ def _straddling(codes: np.ndarray, numbers: np.ndarray) -> int:
 
 
 def _accuracies(evidence: Evidence, numbers: np.ndarray) -> dict[str, float]:
-    """Out-of-fold accuracy of the probe with images dealt out at random, and with groups whole."""
+    """Out-of-fold accuracy of the probe with images assigned to folds at random, and with groups kept whole."""
     if unlearnable(evidence):
         return {}
     rows = evidence.labelled
@@ -399,7 +399,7 @@ def _by_time(evidence: Evidence) -> Iterator[Finding]:
 
 
 def together(units: np.ndarray, found: list[np.ndarray]) -> np.ndarray:
-    """int64 (N,), units joined where a burst holds images of several."""
+    """int64 (N,), units merged where a burst holds images of several."""
     rows = np.arange(len(units))
     first = np.unique(units, return_index=True, return_inverse=True)
     ends = first[1][first[2].ravel()]

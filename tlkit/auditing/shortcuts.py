@@ -1,9 +1,9 @@
 """Shortcuts: whether the class can be predicted without looking at the object.
 
-A small decision tree is given what surrounds the picture and nothing of what is in it, and asked about
-images that it was not fitted on. Two kinds of columns are judged apart. How a *file* was made (size in
-pixels, format, JPEG quality, camera) has no business knowing the class: if it does, a model can score
-by reading the source of an image, and will fail on images from elsewhere. How a picture looks *overall*
+A small decision tree is given facts about the picture and nothing of what is in it, and tested on images
+that it was not fitted on. Two kinds of columns are judged separately. How a *file* was made (size in
+pixels, format, JPEG quality, camera) should not determine the class: if it does, a model can score
+by recognising the source of an image, and will fail on images from elsewhere. How a picture looks *overall*
 (mean colour, border, bytes) is often part of what a class is: that is only worth knowing.
 """
 
@@ -62,7 +62,7 @@ KINDS = (
     ColumnSet(
         "note",
         "from mean colour, border and bytes",
-        "Look whether that is what the classes are (flowers have colours) or how they were photographed "
+        "Check whether this belongs to the classes (flowers have colours) or to how they were photographed "
         "(a background for each class); if the latter, vary it.",
         {
             "file size": lambda looks, sizes: sizes.astype(float),
@@ -163,7 +163,7 @@ def _finding(kind: ColumnSet, predictable: Predictability, names: list[str]) -> 
         severity=kind.severity,
         sentence=(
             f"The class can be predicted {kind.what}, without looking at the object: accuracy {percent(predictable.accuracy)}, where "
-            f"always predicting the largest class has {percent(predictable.majority)}; most by {', '.join(predictive)}{who}."
+            f"always predicting the largest class gives {percent(predictable.majority)}; mostly from {', '.join(predictive)}{who}."
         ),
         remedy=kind.remedy,
         facts={

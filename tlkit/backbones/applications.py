@@ -14,7 +14,7 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
 from tlkit.options.catalog import BackboneRow
 
-# Arguments of the constructors that are tlkit's to set, or that only concern the classifier left out.
+# Arguments of the constructors that tlkit sets, or that only concern the omitted classifier.
 RESERVED = {
     *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation", "name"),
     *("classes_num", "dropout", "dropout_rate", "default_size", "include_preprocessing", "weights_name", "kwargs"),
@@ -32,7 +32,7 @@ def constructor(row: BackboneRow) -> Any:
 
 
 def parse_variants(row: BackboneRow, spec: str) -> dict[str, Any]:
-    """The part after the colon as arguments of the constructor: `mobilenetv2:alpha=0.35` gives `{"alpha": 0.35}`.
+    """Parse the part after the colon as arguments of the constructor: `mobilenetv2:alpha=0.35` gives `{"alpha": 0.35}`.
 
     Raises:
         TlkitError: for a name that the constructor does not take (with the nearest) or a value of another type.
@@ -70,7 +70,7 @@ def check_size(row: BackboneRow, image_size: tuple[int, int]) -> None:
 
 
 def build_network(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int], seed: int) -> keras.Model:
-    """The network as Keras builds it, preprocessing in front, random weights: images -> grid.
+    """The network as Keras builds it, with preprocessing in front and random weights: images -> grid.
 
     Weight files of Keras match this graph; `flatten` then makes it one flat graph.
 
@@ -102,7 +102,7 @@ def build_network(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
 
 
 def flatten(row: BackboneRow, network: keras.Model, name: str) -> keras.Model:
-    """The network as one flat functional graph with stable names, `images` to grid; its layers and weights are taken over."""
+    """The network as one flat functional graph with stable names, `images` to grid; its layers and weights are reused."""
     first_efficientnet = row.attribute.startswith("EfficientNetB")
     if is_flat(network) and not first_efficientnet:
         return keras.Model(network.inputs[0], network.outputs[0], name=name)
@@ -151,10 +151,10 @@ def _value(row: BackboneRow, name: str, text: str, default: Any) -> Any:
     return value
 
 
-# -- From RGB 0..255 to what a pretrained network was trained on, inside the graph and of plain Keras layers ---
+# -- From RGB 0..255 to the input of a pretrained network, inside the graph and in plain Keras layers ---
 #
-# The four modes are those of `keras.applications`' `preprocess_input` functions; no `Lambda` and no custom object, so
-# that a saved model loads wherever Keras does and exports as slices, products and sums.
+# The four modes are those of `keras.applications`' `preprocess_input` functions, without `Lambda` and custom objects, so
+# that a saved model loads with plain Keras and exports as slices, products and sums.
 
 # Of ImageNet's training images: RGB in 0..1 (torch) and BGR in 0..255 (caffe, Simonyan & Zisserman 2014).
 MEAN = (0.485, 0.456, 0.406)
@@ -183,7 +183,7 @@ def preprocess(images: Any, mode: str) -> Any:
             deviation) or `caffe` (BGR, minus the mean).
 
     Returns:
-        Symbolic float32 (B, H, W, 3), whatever the global dtype policy: half precision starts after the scaling.
+        Symbolic float32 (B, H, W, 3) under any global dtype policy: half precision starts after the scaling.
     """
     if mode == "identity":
         return images
@@ -193,9 +193,9 @@ def preprocess(images: Any, mode: str) -> Any:
 
 
 def _bgr(images: Any) -> Any:
-    """Channels in reverse order, by cutting them out one by one: the only way with layers that have no weights.
+    """Channels in reverse order, cropped one by one: the only way with layers without weights.
 
-    `Cropping2D` crops the last two axes when it believes that channels come first; here those are width and colour.
+    `Cropping2D` set to channels first crops the last two axes, which here are width and colour.
     """
     channels = [
         keras.layers.Cropping2D(
@@ -206,11 +206,11 @@ def _bgr(images: Any) -> Any:
     return keras.layers.Concatenate(axis=-1, dtype="float32", name="preprocess_bgr")(channels)
 
 
-# -- `nano`: a small backbone whose weights travel inside the package, for a first run without a network
+# -- `nano`: a small backbone whose weights are part of the package, for a first run without a network connection
 #
 # A plain convolutional network with residual blocks (He et al. 2015), pretrained on drawn images and two photographs by
 # distilling an ImageNet network (`training_nano/`, model card in `docs/nano.md`). ImageNet backbones are better; this one
-# is always there, and fast.
+# is always available, and fast.
 
 NANO_WEIGHTS = Path(__file__).with_name("nano.weights.npz")
 NATIVE_SIZE = (112, 112)

@@ -1,8 +1,8 @@
-"""The arithmetic of layers: how much there is of it, and attention and dense layers as products of two matrices.
+"""The arithmetic of layers: its amount, and attention and dense layers as products of two matrices.
 
 TensorFlow computes such products faster on a CPU than Keras's einsums. A dense layer on tokens (B, T, C) is a product of
-(B T, C) with its kernel, whose bias and activation TensorFlow fuses with it, where Keras's own tensordot puts a reshape between.
-Queries, keys and values are one product instead of three einsums. The numbers and the gradients are the layer's own up to
+(B T, C) with its kernel, which TensorFlow fuses with bias and activation, where Keras's own tensordot puts a reshape between.
+Queries, keys and values are one product instead of three einsums. Outputs and gradients are those of the layer up to
 rounding.
 """
 
@@ -23,13 +23,13 @@ Forward = Callable[..., Any]
 
 
 def quicker(operation: Any) -> Forward | None:
-    """A function that computes what a layer does in inference and in training; None where the layer had better do it itself.
+    """A faster function for a layer, in inference and in training; None where the layer itself is best.
 
-    It reads the layer's variables whenever it is called, so that a scope may give them other values, and computes in what the
-    layer computes in then, float32 or bfloat16.
+    It reads the layer's variables on each call, so that a scope may give them other values, and computes in the type in which
+    the layer computes then, float32 or bfloat16.
 
     Args:
-        operation: a layer, or an operation that is none.
+        operation: a layer, or an operation that is not a layer.
     """
     kind = FORWARDS.get(type(operation))
     plain = getattr(operation, "variable_dtype", "") == "float32" and operation.compute_dtype in ("float32", "bfloat16")
@@ -81,12 +81,12 @@ def _gelu(tensor: Any) -> Any:
 
 
 def _learning_gelu(tensor: Any) -> Any:
-    """The same with its gradient in closed form, in two thirds of the passes over memory that the chain rule takes."""
+    """The same with its gradient in closed form, in two thirds of the memory passes of the chain rule."""
     import tensorflow as tf
 
     @tf.custom_gradient
     def gelu(values: Any) -> tuple[Any, Forward]:
-        below = 0.5 + 0.5 * ops.erf(values * SQRT_HALF)  # of a normal distribution; its density is the derivative
+        below = 0.5 + 0.5 * ops.erf(values * SQRT_HALF)  # cumulative normal distribution; its derivative is the density
 
         def gradient(upstream: Any) -> Any:
             return upstream * (below + values * (DENSITY_AT_ZERO * ops.exp(-0.5 * values * values)))
@@ -146,18 +146,18 @@ FORWARDS: dict[type, Callable[[Any], Forward | None]] = {
 
 # -- A layer normalisation whose scale and offset go into the products that read it -----------------
 #
-# Its gradient then takes fewer passes over memory. Where nothing learns before it there is none: the gradient of the scale is
-# made of that of the kernel, and a product with the kernel is saved.
+# Its gradient then takes fewer passes over memory. Where nothing learns before it, it needs no pass at all: the gradient of
+# the scale follows from that of the kernel, and a product with the kernel is saved.
 
 
 @dataclass(frozen=True)
 class Normed:
-    """Tokens of mean 0 and variance 1, and what is still to be done to them.
+    """Tokens of mean 0 and variance 1, with the scale and offset still to be applied.
 
     Args:
-        values: (B, T, C), in what the layer computes in.
-        scale: float32 (C,), which multiplies them.
-        offset: float32 (C,), which is added then.
+        values: (B, T, C), in the type in which the layer computes.
+        scale: float32 (C,), to multiply them by.
+        offset: float32 (C,), to add afterwards.
     """
 
     values: Any
@@ -179,7 +179,7 @@ def _taken_in(tensor: Any, kernel: Any, bias: Any) -> tuple[Any, Any, Any]:
 
 
 def normed(layer: keras.layers.LayerNormalization, tensor: Any) -> Normed:
-    """What a layer that `is_split` makes, its gradient in closed form (Ba et al. 2016)."""
+    """The output of a layer that `is_split`, with its gradient in closed form (Ba et al. 2016)."""
     import tensorflow as tf
 
     mean_of = partial(tf.reduce_mean, axis=-1, keepdims=True)
@@ -200,7 +200,7 @@ def normed(layer: keras.layers.LayerNormalization, tensor: Any) -> Normed:
 
 
 def is_split(layer: Any, readers: Iterable[Any]) -> bool:
-    """Whether scale and offset of a layer normalisation can go into all that reads it, layers called with its output alone."""
+    """Whether scale and offset of a layer normalisation can go into all its readers, layers called with only its output."""
     tokens = type(layer) is keras.layers.LayerNormalization and len(layer.output.shape) == 3
     plain = tokens and layer.axis in (-1, 2, [-1], [2]) and layer.center and layer.scale and not layer.rms_scaling
     return bool(plain and layer.variable_dtype == "float32" and all(map(quicker, readers)))
@@ -221,10 +221,10 @@ def _in_bfloat16(layer: Any) -> bool:
 
 
 def exactly_biased(layer: Any) -> Forward | None:
-    """A convolution in bfloat16 whose bias has the gradient that it should have; None where the layer's own has it.
+    """A convolution in bfloat16 with the correct gradient of its bias; None where the layer itself has it.
 
-    TensorFlow 2.21 sums the gradient of `bias_add`, which Keras turns every bias into, in bfloat16 on a processor: ones come to 256 and
-    stay there, so that a bias learns at a fraction of its rate (findings/keras_bfloat16_bias.sh). That of a plain sum is summed in float32.
+    TensorFlow 2.21 sums the gradient of `bias_add`, which Keras uses for every bias, in bfloat16 on a CPU: a sum of ones stops at
+    256, so that a bias learns at a fraction of its rate (findings/keras_bfloat16_bias.sh). The gradient of a plain sum is summed in float32.
     """
     plain = type(layer) in _CONVOLUTIONS and layer.use_bias and layer.data_format == "channels_last"
     if not plain or not _in_bfloat16(layer):
@@ -238,7 +238,7 @@ def exactly_biased(layer: Any) -> Forward | None:
 
 
 def unbiased(layer: Any, tensor: Any) -> Any:
-    """What a convolution makes without its bias and activation."""
+    """The output of a convolution without its bias and activation."""
     kept = layer.use_bias, layer.activation
     layer.use_bias, layer.activation = False, None
     try:
@@ -247,14 +247,14 @@ def unbiased(layer: Any, tensor: Any) -> Any:
         layer.use_bias, layer.activation = kept
 
 
-# oneDNN takes as long for the gradient of a kernel as in float32, or longer, where the grid is small: of 512 by 512 filters of 3 by 3
-# on 7 by 7 positions twice, of 1,024 by 2,048 of one pixel in steps of two three times as long as products of matrices (docs/log.md).
+# On small grids oneDNN takes as long for the gradient of a kernel as in float32, or longer: for 512 by 512 filters of 3 by 3 on 7 by 7
+# positions twice, for 1,024 by 2,048 of one pixel with stride two three times as long as matrix products (docs/log.md).
 
-SMALL = 64  # positions of what a convolution makes
+SMALL = 64  # positions in the output of a convolution
 
 
 def is_small(layer: Any) -> bool:
-    """Whether the gradient of a convolution's kernel had better be computed by `convolve`, in what it computes in now."""
+    """Whether `convolve` is better for the gradient of a convolution's kernel, in its current precision."""
     return (
         type(layer) is keras.layers.Conv2D
         and _in_bfloat16(layer)
@@ -266,7 +266,7 @@ def is_small(layer: Any) -> bool:
 
 
 def convolve(inputs: Any, kernel: Any, strides: tuple[int, int], padding: str) -> Any:
-    """A convolution of a grid (B, H, W, C) with a kernel (h, w, C, D), whose gradient is a product of matrices for each place of the kernel."""
+    """A convolution of a grid (B, H, W, C) with a kernel (h, w, C, D), whose gradient is a matrix product for each position of the kernel."""
     import tensorflow as tf
 
     padding = padding.upper()  # as TensorFlow writes it
@@ -289,7 +289,7 @@ def convolve(inputs: Any, kernel: Any, strides: tuple[int, int], padding: str) -
 
 
 def _of_the_kernel(values: Any, upstream: Any, size: tuple[int, int], strides: tuple[int, int], padding: str) -> Any:
-    """The gradient (h, w, C, D) of a kernel. Slices in steps take TensorFlow ten times as long as those without."""
+    """The gradient (h, w, C, D) of a kernel. Strided slices take TensorFlow ten times as long as contiguous ones."""
     import tensorflow as tf
 
     channels, filters, made = values.shape[3], upstream.shape[3], upstream.shape[1:3]
@@ -333,20 +333,20 @@ def operations(layers: Iterable[keras.layers.Layer]) -> float:
 
 
 TILE = 4  # outputs of a tile along a side; it reads two more
-PRODUCTS = 36 / 16  # for each output, channel and filter; directly 9
-# What the sums of a number that comes in or goes out take, in multiply-adds: measured on two cores of an AMD EPYC.
+PRODUCTS = 36 / 16  # for each output, channel and filter; 9 when computed directly
+# Cost of the sums for each input or output number, in multiply-adds: measured on two cores of an AMD EPYC.
 SUMS = 250
-FASTER = 1.3  # times as fast it must look, for grids that are turned round before and after
-LEAD = 0.09  # of the time that ONNX Runtime takes for the same multiplications: by so much TensorFlow is ahead
+FASTER = 1.3  # estimated speed-up that is required, since grids are transposed before and after
+LEAD = 0.09  # lead of TensorFlow, as a share of the time that ONNX Runtime takes for the same multiplications
 
 
 def tiles(side: int) -> int:
-    """How many lie along a side of a grid."""
+    """The number of tiles along a side of a grid."""
     return -(-side // TILE)
 
 
 def spared(call: Call) -> float:
-    """Multiply-adds for an image that a convolution takes less by tiles (`extraction.onnx_parts.winograd`); 0 where that does not pay."""
+    """Multiply-adds per image that a convolution saves by tiles (`extraction.onnx_parts.winograd`); 0 where that does not pay."""
     layer = call.operation
     if type(layer).__name__ != "Conv2D" or layer.groups > 1 or (*layer.kernel_size, *layer.strides) != (3, 3, 1, 1):
         return 0.0
@@ -361,22 +361,22 @@ def spared(call: Call) -> float:
 
 
 def gain(model: keras.Model) -> float:
-    """Multiply-adds for an image by which ONNX Runtime, with those spared, is ahead of TensorFlow; below 0 where it is not."""
+    """Lead of ONNX Runtime over TensorFlow with those saved, in multiply-adds per image; below 0 where it is slower."""
     return sum(spared(call) for call in calls(functional(model))) - LEAD * operations(model.layers)
 
 
 def _attention_operations(layer: keras.layers.MultiHeadAttention) -> float:
-    """Those of its four projections, and of every token with every other."""
+    """Multiply-adds of its four projections, and of every token with every other."""
     tokens, width = layer.output.shape[1], layer.num_heads * layer.key_dim
     return float(tokens) * (4 * layer.output.shape[-1] * width + 2 * tokens * width)
 
 
 def held_inside(layer: Any, shape: tuple[int, ...]) -> int:
-    """Numbers that a layer keeps of one image until its gradient is computed, beside what it makes, which has this shape."""
+    """Numbers that a layer keeps per image until its gradient is computed, besides its output, which has this shape."""
     if isinstance(layer, keras.layers.MultiHeadAttention):
-        # Queries, scaled too, keys, values, what is mixed, and the shares.
+        # Queries, scaled queries, keys, values, their weighted mean, and the attention weights.
         return shape[0] * (5 * layer.num_heads * layer.key_dim + layer.num_heads * shape[0])
     made = int(np.prod(shape))
-    if isinstance(layer, keras.layers.LayerNormalization):  # what lies around its mean
+    if isinstance(layer, keras.layers.LayerNormalization):  # the deviations from its mean
         return made
     return 2 * made if isinstance(layer, keras.layers.Dense) and _is_gelu(layer) else 0

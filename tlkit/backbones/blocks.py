@@ -1,10 +1,10 @@
-"""Which layers form the last N blocks, and which of them learn.
+"""The blocks of a network, and which of them learn.
 
 A *cut* is a layer through whose single output everything later depends: an articulation point of the graph. Between
 two neighbouring cuts lies either one layer (a *plain* step) or several in branches (a *branching* step, such as the
 body of a residual or inception block). `find_blocks` joins these steps into blocks:
 
-1. Names say what belongs together: `conv5_block1_add` and `conv5_block1_out` do, `conv5_block1_out` and
+1. Names show what belongs together: `conv5_block1_add` and `conv5_block1_out` do, `conv5_block1_out` and
    `conv5_block2_1_conv` do not (`_glued`).
 2. Steps without kernels (normalisation, activation, pooling, padding, dropout) go with the block before them.
 3. A branching step with kernels is a block of its own; plain steps with kernels at one resolution are one block.
@@ -34,7 +34,7 @@ class Block:
     """Neighbouring layers between two cuts.
 
     Args:
-        name: what their names have in common, or the name of the last.
+        name: the common part of their names, or the name of the last.
         layers: layer names from input to output.
         output: the layer whose output is the cut after this block.
     """
@@ -46,11 +46,11 @@ class Block:
 
 @dataclass
 class _Step:
-    """Layers between two cuts, or several such stretches that belong together."""
+    """Layers between two cuts, or several such segments that belong together."""
 
     layers: list[Any]
     branching: bool
-    level: int | None  # how often the resolution was halved where its last kernel ends; None without kernels
+    level: int | None  # how often the resolution was halved after its last kernel; None without kernels
 
     def __add__(self, other: "_Step") -> "_Step":
         level = self.level if other.level is None else other.level
@@ -65,7 +65,7 @@ def find_blocks(model: keras.Model) -> tuple[Block, ...]:
     """
     units: list[_Step] = []
     for step in _steps(model):
-        tail = len(units)  # of units without name or kernel, which cannot tell where they belong
+        tail = len(units)  # of units without name or kernel, which could belong to either side
         while tail and units[tail - 1].level is None and _telling_name(units[tail - 1].layers) is None:
             tail -= 1
         if tail and _glued(units[tail - 1].layers, step.layers):
@@ -93,7 +93,7 @@ def _grouped(units: list[_Step]) -> list[_Step]:
 
 
 def _steps(model: keras.Model) -> list[_Step]:
-    """The graph as stretches that each end at a cut."""
+    """The graph as segments that each end at a cut."""
     graph = calls(model)
     height = graph[0].outputs[0].shape[1]
     steps, start = [], 0
@@ -128,7 +128,7 @@ def _joins(group: _Step, unit: _Step) -> bool:
 
 
 def _glued(before: list[Any], after: list[Any]) -> bool:
-    """Whether the names on both sides of a cut say that they belong to one block.
+    """Whether the names on both sides of a cut show that they belong to one block.
 
     They do when they share leading words with a number among them, unless what follows is the
     next number: `block6a_activation` and `block6a_se_squeeze` are one block, `block5_conv1` and
@@ -146,7 +146,7 @@ def _glued(before: list[Any], after: list[Any]) -> bool:
 
 
 def _telling_name(layers: Iterable[Any]) -> str | None:
-    """The first name somebody gave, looking past activations and norms without one but not past kernels."""
+    """The first name that was given by hand, skipping activations and norms without one but no kernels."""
     for layer in layers:
         if not is_automatic(layer):
             return layer.name
@@ -189,11 +189,11 @@ def set_trainable(
     blocks: tuple[Block, ...] | None = None,
     skipped: int = 0,
 ) -> None:
-    """Choose which backbone layers learn; compile afterwards, or nothing changes.
+    """Set which backbone layers learn; compile afterwards, or nothing changes.
 
     Works on a backbone, on a classifier that contains one and on the suffix after a cut: layers are
     found by name, those of no block (a head's) are left as they are, and blocks whose layers are
-    not in the model are passed over.
+    not in the model are skipped.
 
     Args:
         model: flat functional model; changed in place.
@@ -201,7 +201,7 @@ def set_trainable(
         batchnorm: "frozen" keeps statistics and scales of every BatchNorm layer, also in blocks that learn:
             `training=False` would not (keras#20285), only `trainable = False` on each layer does. "train" lets
             both move in blocks that learn.
-        blocks: of the backbone, from input to output; those of `model` itself unless given.
+        blocks: of the backbone, from input to output; by default those of `model` itself.
         skipped: how many blocks after those that learn stay frozen; gradients only pass through them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`build_backbone`: a name or a file in, a backbone out; any Keras model is one, cut at its last spatial layer."""
+"""`build_backbone`: a name or a file in, a backbone out; any Keras model can be one, cut at its last spatial layer."""
 
 import importlib
 import zipfile
@@ -33,8 +33,8 @@ class Backbone:
         weights: `imagenet`, `none` or the path they were read from.
         weights_sha256: fingerprint of the values.
         blocks: from input to output, covering every layer once.
-        foreign: classes of its layers that are not Keras's own; a file of it needs the package that has them.
-        summary: tensor (B, C) of the same graph that tells of the whole image, as a class token does; None without one.
+        foreign: classes of its layers that are not Keras's own; a file of it needs the package that defines them.
+        summary: tensor (B, C) of the same graph that summarises the whole image, such as a class token; None without one.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Backbone:
     summary: Any = None
 
     def layers_of(self, start: int, end: int) -> list[keras.layers.Layer]:
-        """Layers of the blocks from `start` on, `end` not included."""
+        """Layers of the blocks from `start` to `end`, exclusive."""
         return [self.model.get_layer(name) for block in self.blocks[start:end] for name in block.layers]
 
     @property
@@ -58,11 +58,11 @@ class Backbone:
         return (height, width, channels)
 
     def read_as(self, pooling: str) -> "Backbone":
-        """The same with the grid that a pooling reads: for those with a class token in them, a grid of one cell.
+        """The same with the grid that a pooling reads: for poolings of a class token, a grid of one cell.
 
         Args:
-            pooling: `cls`, the class token, or whatever a network has in its place; `cls+avg`, that and the mean of the
-                grid behind it (2 C channels, as DINOv2 is probed with, Oquab et al. 2023); any other leaves it as it is.
+            pooling: `cls`, the class token, or the network's substitute for it; `cls+avg`, that followed by the mean of the
+                grid (2 C channels, as in probes of DINOv2, Oquab et al. 2023); any other leaves the grid unchanged.
 
         Raises:
             TlkitError: it has no class token.
@@ -98,10 +98,10 @@ def build_backbone(
         spec: a name of the catalogue in any case, with variants after a colon (`mobilenetv2:alpha=0.35`); the path of
             a `.keras` file, which is cut at its last spatial layer; or a name of another family (`hub:resnet_18_imagenet`).
         weights: `imagenet`, `none` (random, reproduced by `seed`) or the path of a `.h5`, `.weights.h5` or `.keras`
-            file. A user's file brings its own, and `imagenet` keeps them.
-        image_size: side, or (height, width); native unless given.
+            file. A user's file has its own, which `imagenet` keeps.
+        image_size: side, or (height, width); native by default.
         seed: of random weights.
-        story: hears of a download; lines on stderr unless given.
+        story: reports a download; by default as lines on stderr.
 
     Raises:
         TlkitError: unknown name or variant, image too small, weights missing or of another network.
@@ -131,7 +131,7 @@ def build_backbone(
 
 
 def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]:
-    """The files that the weights of a backbone built from these were read from; none where they are random, or not known."""
+    """The files that the weights of a backbone with these options are read from; none where they are random, or not known."""
     if weights == "none":
         return []
     given = [] if weights == "imagenet" else [Path(weights)]
@@ -178,7 +178,7 @@ def _backbone(name: str, model: keras.Model, size: tuple[int, int], preprocess: 
 
 
 def _graph_name(name: str) -> str:
-    """A name that Keras takes for a model: `mobilenetv2:alpha=0.35` -> `mobilenetv2_alpha_0_35`."""
+    """A name that Keras accepts for a model: `mobilenetv2:alpha=0.35` -> `mobilenetv2_alpha_0_35`."""
     return "".join(character if character.isalnum() else "_" for character in name)
 
 
@@ -203,13 +203,13 @@ def read_model(path: Path) -> keras.Model:
     except Exception as error:  # zipfile, h5py, JSON and Keras each raise their own
         if is_full(error):
             raise
-        if not zipfile.is_zipfile(path):  # Keras says that there is no such file
+        if not zipfile.is_zipfile(path):  # Keras reports that there is no such file
             raise TlkitError(
                 f"{str(path)!r} cannot be loaded: it is damaged, or was not saved by Keras.", "get it or save it again."
             ) from error
         raise TlkitError(
             f"{str(path)!r} cannot be loaded: {first_line(error)}",
-            "models with Lambda layers or custom code are refused; rebuild it from layers of Keras alone.",
+            "models with Lambda layers or custom code are refused; rebuild it from layers of Keras only.",
         ) from error
     if len(model.inputs) != 1:
         raise TlkitError(
@@ -228,7 +228,7 @@ def build_from_file(
 
     Args:
         path: a `.keras` file, Functional or Sequential, nested or not, with one image input (H, W, 3).
-        image_size: height and width; the model's own unless given, 224 where it has none.
+        image_size: height and width; by default the model's own, or 224 where it has none.
         random_weights: keep the architecture only.
         seed: of the random weights.
 
@@ -253,7 +253,7 @@ def build_from_file(
     last = _last_spatial(graph, flat.outputs)
     if last is None:
         raise TlkitError(
-            f"{str(path)!r} has no spatial layer: nothing in it gives (batch, height, width, channels) before it pools.",
+            f"{str(path)!r} has no spatial layer: no output in it has the shape (batch, height, width, channels) before pooling.",
             "give a convolutional model, or one cut after its last convolution.",
         )
     if last < len(graph) - 1:
@@ -262,7 +262,7 @@ def build_from_file(
 
 
 def _fits_as_it_is(model: keras.Model, shape: tuple[int, ...]) -> bool:
-    """Whether its layers can be taken over: no network within it has them as well, and their weights suit the images."""
+    """Whether its layers can be reused: they are not part of a nested network, and their weights suit the image size."""
     nested = any(isinstance(call.operation, keras.Model) for call in calls(model))
     return not nested and tuple(model.inputs[0].shape[1:]) == shape
 

@@ -1,7 +1,7 @@
 """BatchNorm folded into the convolution before it (Jacob et al. 2018, section 3.2): one pass over memory less.
 
-A network that learns with its BatchNorm frozen is computed likewise: kernel times scale, for as long as the scale stays what
-it is, has the same outputs and the same gradients. `learning_forward` does so while a stage trains.
+A network that learns with its BatchNorm frozen can be computed likewise: kernel times scale, as long as the scale is
+constant, has the same outputs and the same gradients. `learning_forward` does so while a stage trains.
 """
 
 import inspect
@@ -18,7 +18,7 @@ KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "
 
 
 class Pair(NamedTuple):
-    """A convolution and the BatchNorm that alone reads it."""
+    """A convolution and the BatchNorm that is its only reader."""
 
     convolution: Call
     norm: Call
@@ -36,7 +36,7 @@ def pairs(graph: list[Call], outputs: set[int]) -> list[Pair]:
 
 
 def _readers(graph: list[Call]) -> dict[int, list[Call]]:
-    """Of a tensor, the calls that read it."""
+    """The calls that read each tensor, by its id."""
     readers: dict[int, list[Call]] = {}
     for call in graph:
         for tensor in call.inputs:
@@ -56,12 +56,12 @@ def _foldable(convolution: Any, norm: Any) -> bool:
 
 
 def kernel_of(convolution: Any) -> Any:
-    """The weights whose last places are the channels that a norm after it scales."""
+    """The weights whose last axes are the channels that a norm after it scales."""
     return getattr(convolution, KERNELS[type(convolution).__name__])
 
 
 def scale_and_shift(convolution: Any, norm: Any, bias: Any = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Float64: what the kernel is multiplied by, of the shape of its channels; the bias that there is then, (C,)."""
+    """Float64: the factor of the kernel, of the shape of its channels; and the resulting bias (C,)."""
     scale = 1 / np.sqrt(np.asarray(norm.moving_variance).astype(np.float64) + norm.epsilon)
     scale = scale * np.asarray(norm.gamma) if norm.scale else scale
     shift = (bias - np.asarray(norm.moving_mean)) * scale + (np.asarray(norm.beta) if norm.center else 0.0)
@@ -72,20 +72,20 @@ def scale_and_shift(convolution: Any, norm: Any, bias: Any = 0.0) -> tuple[np.nd
 
 # -- The forward pass of a network that learns ------------------------------------------------------
 #
-# Convolutions that look at one pixel are products of matrices, which oneDNN computes faster than convolutions where they
-# have few channels: a step of the last blocks of MobileNetV2-0.35 takes 0.78 of the time of Keras's layers, folding included,
-# and one of ResNet50's as long as before (docs/log.md).
+# 1x1 convolutions are matrix products, which oneDNN computes faster than convolutions where they have few channels: a step
+# of the last blocks of MobileNetV2-0.35 takes 0.78 of the time of Keras's layers, folding included, and one of ResNet50's as
+# long as before (docs/log.md).
 
 
 def learning_forward(model: keras.Model, *, training: bool = True) -> Callable[[Any], Any]:
     """The forward pass of a model that learns, tensor -> tensor, with the gradients of the model's own weights.
 
-    BatchNorm layers that do not learn are folded into the convolutions before them; the values of their statistics are
-    taken now. Scale and offset of layer normalisations go into the products after them. Everything else is computed as the model does.
+    BatchNorm layers that do not learn are folded into the convolutions before them, with their current statistics. Scale and
+    offset of layer normalisations go into the products after them. Everything else is computed as in the model.
 
     Args:
-        model: functional, with one input and one output; what learns in it is settled.
-        training: whether it is the pass of a training step, or of what is measured between them.
+        model: functional, with one input and one output; which of its layers learn is settled.
+        training: whether the pass is part of a training step, or of a measurement between steps.
     """
     model = functional(model)
     graph = calls(model)
@@ -130,12 +130,12 @@ def _split(graph: list[Call], output: int) -> set[int]:
 
 
 def _plainly(call: Call, tensor: int) -> bool:
-    """Whether a layer is called with nothing but that tensor: a dense layer, or attention of tokens to themselves."""
+    """Whether a layer is called with only that tensor: a dense layer, or self-attention."""
     return call.inputs in ((tensor,), (tensor, tensor)) and not any(call.node.arguments.kwargs.values())
 
 
 def _called(call: Call, table: dict[int, Any], training: bool) -> Any:
-    """As the model does."""
+    """Compute a call as the model does."""
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": training}
@@ -144,7 +144,7 @@ def _called(call: Call, table: dict[int, Any], training: bool) -> Any:
 
 
 def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
-    """The convolution and its norm, tensor -> tensor."""
+    """The convolution with its norm folded in, tensor -> tensor."""
     scale, added = scale_and_shift(convolution, norm)
     factors, channels = scale.astype(np.float32), scale.ravel().astype(np.float32)
     kernel, bias = kernel_of(convolution), convolution.bias if convolution.use_bias else None
@@ -154,7 +154,7 @@ def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
         shift: Any = added.astype(np.float32)
         if bias is not None:
             shift = keras.ops.convert_to_tensor(bias) * channels + shift
-        # What the layer computes in when it is called, which may be less than its weights are kept in.
+        # The type in which the layer computes when it is called, which may be lower than that of its weights.
         inputs, values, shift = (keras.ops.cast(each, convolution.compute_dtype) for each in (inputs, values, shift))
         if _is_pointwise(convolution):
             rows = keras.ops.reshape(inputs, (-1, inputs.shape[-1]))
@@ -173,7 +173,7 @@ def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
 
 
 def _is_pointwise(convolution: Any) -> bool:
-    """Whether it looks at one pixel, each of them, and at all channels of it."""
+    """Whether it is a 1x1 convolution with stride 1 over all channels."""
     return (
         type(convolution) is keras.layers.Conv2D
         and convolution.kernel_size == (1, 1)

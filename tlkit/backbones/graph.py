@@ -1,4 +1,4 @@
-"""Functional graphs: walking through the calls of a model, and playing them again as one flat graph.
+"""Functional graphs: the calls of a model in order, and their replay as one flat graph.
 
 The only file that knows how Keras 3 stores a graph (`_nodes_by_depth` and the nodes of each layer, the same since 3.0).
 """
@@ -17,7 +17,7 @@ class Call(NamedTuple):
     Args:
         operation: a `keras.Layer`, or an operation such as `keras.ops.add` that is not one.
         inputs: ids of the tensors it reads.
-        outputs: the symbolic tensors it makes.
+        outputs: the symbolic tensors it returns.
         node: Keras's own record of the call.
     """
 
@@ -47,7 +47,7 @@ def calls(model: keras.Model) -> list[Call]:
 
 
 def cuts(graph: list[Call], outputs: Iterable[Any]) -> list[int]:
-    """Indices of the calls through whose single output everything later depends (articulation points).
+    """Indices of the calls on whose single output everything later depends (articulation points).
 
     Any path from the input to the output passes through such a call, so every other call comes
     wholly before or wholly after it in any order. A layer called several times keeps all its calls
@@ -71,12 +71,12 @@ def cuts(graph: list[Call], outputs: Iterable[Any]) -> list[int]:
 
 
 def is_automatic(operation: Any) -> bool:
-    """Whether Keras made the name up (`conv2d_17`); such names count all layers the process ever made."""
+    """Whether Keras generated the name (`conv2d_17`); such names count all layers that the process ever created."""
     return re.fullmatch(_snake(type(operation).__name__) + r"(_\d+)?", operation.name) is not None
 
 
 class Names:
-    """Names that do not depend on what else the process built: made-up ones are counted from the start again."""
+    """Names that do not depend on what else the process built: generated ones are renumbered from the start."""
 
     def __init__(self, *taken: str) -> None:
         self.taken = set(taken)
@@ -115,18 +115,18 @@ def replay(
     take: bool = False,
     after: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
-    """Play a model's calls on `images` with fresh copies of its layers, as one flat graph.
+    """Replay a model's calls on `images` with fresh copies of its layers, as one flat graph.
 
-    Nested models are played in place, bare sums and products become layers, and made-up names are
-    counted from the start, so that the result is the same in every process.
+    Nested models are replayed in place, bare sums and products become layers, and generated names are
+    renumbered from the start, so that the result is the same in every process.
 
     Args:
         model: functional or Sequential, one input.
-        images: the tensor that takes the place of its input.
-        until: index in `calls(model)` to stop after; the whole graph unless given.
+        images: the tensor that replaces its input.
+        until: index in `calls(model)` to stop after; by default the whole graph.
         weights: copy the values of the weights; fresh random ones otherwise.
-        take: its layers themselves instead of copies, in half the time; the model is of no use afterwards.
-        after: given (original layer, tensor) after each call, returns the tensor to go on with.
+        take: use its layers themselves instead of copies, in half the time; the model is unusable afterwards.
+        after: called with (original layer, tensor) after each call, returns the tensor to continue with.
 
     Returns:
         The model's single output, or that of call `until`.
@@ -180,7 +180,7 @@ class _Player:
 
 
 def _released(layer: Any, name: str) -> Any:
-    """The layer without the graph that it was in, under another name, which the paths of its weights begin with as well."""
+    """The layer detached from its graph, under another name, with which the paths of its weights begin as well."""
     before = layer.path or layer.name
     layer._inbound_nodes, layer._outbound_nodes, layer.name = [], [], name
     for part in (*layer._flatten_layers(), *layer.variables):
@@ -192,14 +192,14 @@ def _released(layer: Any, name: str) -> Any:
 def copy_weights(source: Any, target: Any) -> None:
     """Give `target`'s weights, in order, the values of `source`'s; both are layers or models of one shape."""
     for old, new in zip(source.weights, target.weights, strict=True):
-        new.assign(keras.ops.copy(old.value))  # JAX would share the buffer, and a training step gives buffers away
+        new.assign(keras.ops.copy(old.value))  # JAX would share the buffer, and a training step donates buffers
     for layer in getattr(target, "layers", [target]):
         if hasattr(layer, "finalize_state"):
-            layer.finalize_state()  # Normalization computes with copies of its weights, made here
+            layer.finalize_state()  # Normalization computes with copies of its weights, which this makes
 
 
 def _arithmetic_layer(operation: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
-    """The layer that does what a bare `a + b` or `a * b` does, so that every step of the graph has one."""
+    """The layer for a bare `a + b` or `a * b`, so that every step of the graph has one."""
     operator = type(operation).__name__
     if operator == "Mean" and operation.keepdims and sorted(axis % 4 for axis in operation.axis) == [1, 2]:
         return keras.layers.GlobalAveragePooling2D, {"keepdims": True}
@@ -214,7 +214,7 @@ def _arithmetic_layer(operation: Any, args: Any, kwargs: Any) -> tuple[Any, dict
 
 
 def _snake(name: str) -> str:
-    """`Conv2D` -> `conv2d`, `ZeroPadding2D` -> `zero_padding2d`: how Keras makes names from classes."""
+    """`Conv2D` -> `conv2d`, `ZeroPadding2D` -> `zero_padding2d`: how Keras derives names from classes."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -228,8 +228,8 @@ def is_foreign(operation: Any) -> bool:
 def _unfolded(operation: Any, args: Any, kwargs: Any) -> keras.Model | None:
     """The graph inside a layer of another package that only calls layers and operations of Keras.
 
-    Its `call` is run on a symbolic tensor, which records every call, and what was recorded is held against the layer itself
-    on noise. A layer that also computes with weights of its own, or with the number of images, has no such graph.
+    Its `call` is run on a symbolic tensor, which records every call, and the recorded graph is checked against the layer
+    itself on noise. A layer that also computes with weights of its own, or with the number of images, has no such graph.
     """
     alone = len(args) == 1 and keras.backend.is_keras_tensor(args[0]) and not kwargs
     if not (alone and is_foreign(operation) and isinstance(operation, keras.Layer)):

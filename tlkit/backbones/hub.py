@@ -1,4 +1,4 @@
-"""Presets of KerasHub as backbones: `hub:resnet_18_imagenet`, or `hub:FOLDER` of one saved on disk. An extra: `hub`."""
+"""Presets of KerasHub as backbones: `hub:resnet_18_imagenet`, or `hub:FOLDER` for one saved on disk. Needs the extra `hub`."""
 
 import importlib
 import warnings
@@ -21,39 +21,40 @@ from tlkit.options.catalog import HUB
 from tlkit.options.hub_presets import licence_of
 
 KAGGLE = "kaggle://"
-DEFAULT_SIDE = 224  # of presets that take any size and whose converter names none
+DEFAULT_SIDE = 224  # for presets that take any size and whose converter names none
 TOLERANCE = 1e-4
 
 
 def build(
     spec: str, image_size: tuple[int, int] | None, *, random_weights: bool, seed: int, story: Story
 ) -> keras.Model:
-    """A preset as a flat graph from images to a grid, its image converter's scaling inside.
+    """A preset as a flat graph from images to a grid, including the scaling of its image converter.
 
-    The part that reads images is taken (the vision encoder of CLIP and SigLIP). Vision transformers that
+    Only the part that reads images is used (the vision encoder of CLIP and SigLIP). Vision transformers that
     `transformers/convert.py` knows become networks of Keras's own layers, of any image size that their patches divide;
-    their patch tokens are the grid, and a second output tells of the whole image. Of other networks, layers of KerasHub's
-    that only call Keras's own are taken apart into those (`graph.replay`), and the rest is taken as it is: of one whose output is tokens, those of patches are the grid, without class and register tokens, which come first;
-    one that pools by itself gives its vector as a grid of one cell.
+    their patch tokens are the grid, and a second output summarises the whole image. In other networks, layers of KerasHub
+    that only call Keras's own are replaced by those (`graph.replay`), and the rest is unchanged: if the output is tokens, those
+    of patches are the grid, without class and register tokens, which come first; a network that pools by itself gives its
+    vector as a grid of one cell.
 
     Args:
         spec: `hub:` and the name of a preset, a `kaggle://` handle, or a folder that `save_to_preset` wrote.
-        image_size: height and width; the preset's own unless given.
+        image_size: height and width; by default the preset's own.
         random_weights: keep the architecture only.
         seed: of the random weights.
-        story: hears of a download.
+        story: reports a download.
 
     Returns:
         Functional model, `images` float32 (H, W, 3), 0..255 -> (h, w, C), and perhaps (C,).
 
     Raises:
-        TlkitError: KerasHub is missing, the preset is unknown, out of reach, or no network from an image to a grid.
+        TlkitError: KerasHub is missing, or the preset is unknown, unreachable, or not a network from an image to a grid.
     """
     hub = _keras_hub(spec)
     folder = find_preset(spec, story)
     try:
         with seeded(seed), warnings.catch_warnings():
-            # Of Swin's windows, at which Keras wonders where their mask goes.
+            # Keras warns about the masks of Swin's windows.
             warnings.filterwarnings("ignore", "Layer .* was passed an input with a mask", UserWarning)
             whole = hub.models.Backbone.from_preset(str(folder), load_weights=not random_weights)
         converter = hub.layers.ImageConverter.from_preset(str(folder))
@@ -67,7 +68,7 @@ def build(
     if len(grids) == len(body.outputs) > 1:  # a pyramid, of which the coarsest is the grid
         body = keras.Model(body.inputs, min(grids, key=lambda tensor: tensor.shape[1]))
     if len(body.inputs) != 1 or len(body.inputs[0].shape) != 4 or len(body.outputs) != 1:
-        raise TlkitError(f"{spec} does not go from one image to one output.", "choose a preset of images alone.")
+        raise TlkitError(f"{spec} does not map one image to one output.", "choose a preset of images only.")
     known = family_module(body) is not None
     size = _size(spec, body, converter, image_size, fixed=not known)
     scaling, name = _scaling(spec, converter), Path(folder).name.replace(".", "_")
@@ -78,7 +79,7 @@ def build(
     try:
         with seeded(seed):
             output = replay(body, scaling(images))
-    except TypeError as error:  # a layer of KerasHub that does not take its own configuration, as MiT's in 0.32
+    except TypeError as error:  # a layer of KerasHub that does not accept its own configuration, as in MiT of 0.32
         raise TlkitError(
             f"{spec} cannot be built from its layers: {first_line(error)[:200]}", "choose another preset."
         ) from error
@@ -97,7 +98,7 @@ def find_preset(spec: str, story: Story) -> Path:
     handle = _handle(spec, name)
     kagglehub, cached = importlib.import_module("kagglehub"), _cached(handle)
     ways = (
-        f"where there is a network, `tlkit weights fetch {spec}` says where it puts the preset; carry that folder here, "
+        f"where there is a network, `tlkit weights fetch {spec}` prints where it puts the preset; copy that folder here, "
         f"and give it with --backbone {HUB}FOLDER."
     )
     if is_offline():
@@ -113,7 +114,7 @@ def find_preset(spec: str, story: Story) -> Path:
 
 
 def files(spec: str) -> list[Path]:
-    """All files of a preset that is on this machine; none of one that is not."""
+    """All files of a preset; none if it is not on this machine."""
     folder = preset_at_hand(spec)
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
 
@@ -132,7 +133,7 @@ def preset_at_hand(spec: str) -> Path | None:
 
 
 def _cached(handle: str) -> Path:
-    """Where kagglehub keeps a preset."""
+    """The folder in which kagglehub keeps a preset."""
     return Path(importlib.import_module("kagglehub.config").get_cache_folder()) / "models" / handle
 
 
@@ -146,7 +147,7 @@ def _keras_hub(spec: str) -> ModuleType:
 
 
 def _handle(spec: str, name: str) -> str:
-    """The place of a preset at Kaggle: owner/model/framework/variation/version."""
+    """The handle of a preset at Kaggle: owner/model/framework/variation/version."""
     if name.startswith(KAGGLE):
         return name.removeprefix(KAGGLE)
     presets = {key: row for key, row in _keras_hub(spec).models.Backbone.presets.items() if "kaggle_handle" in row}
@@ -172,16 +173,16 @@ def _size(spec: str, body: Any, converter: Any, asked: tuple[int, int] | None, *
     own = (height, width) if height and width else None
     if fixed and asked and own and asked != own:
         raise TlkitError(
-            f"{spec} takes images of {own[0]} by {own[1]} alone, not {asked[0]} by {asked[1]}.",
+            f"{spec} takes only images of {own[0]} by {own[1]}, not {asked[0]} by {asked[1]}.",
             f"give --image-size {own[0]}, or none." if own[0] == own[1] else "give no --image-size.",
         )
     return asked or own or converter.image_size or (DEFAULT_SIDE, DEFAULT_SIDE)
 
 
 def _scaling(spec: str, converter: Any) -> Any:
-    """The converter's scaling as one plain layer, held against the converter itself.
+    """The converter's scaling as one plain layer, checked against the converter itself.
 
-    Resizing is not in it: like every image, those for a preset are resized by tlkit (`--fit`).
+    Resizing is not part of it: like all images, those for a preset are resized by tlkit (`--fit`).
     """
     scale = 1.0 if converter.scale is None else converter.scale
     offset = 0.0 if converter.offset is None else converter.offset
@@ -199,12 +200,12 @@ def _scaling(spec: str, converter: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number, or one for each channel as a list."""
+    """A number, or a list with one for each channel."""
     return float(value) if np.ndim(value) == 0 else [float(one) for one in np.ravel(value)]
 
 
 def _grid(spec: str, body: Any, output: Any, size: tuple[int, int]) -> Any:
-    """The output as a grid (B, h, w, C): as it is, the patch tokens of (B, N, C) in their places, or (B, C) as a cell."""
+    """The output as a grid (B, h, w, C): unchanged, the patch tokens of (B, N, C) arranged as a grid, or (B, C) as one cell."""
     if len(output.shape) == 4:
         return output
     if len(output.shape) == 2:

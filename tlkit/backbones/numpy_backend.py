@@ -1,8 +1,8 @@
-"""Keras on NumPy: networks are built, weights read and a few images computed, without importing TensorFlow, JAX or PyTorch.
+"""Keras on NumPy: build networks, read weights and compute a few images without importing TensorFlow, JAX or PyTorch.
 
-Keras has a backend of that name, meant for small things: its convolutions and pooling windows are JAX's. `start` gives it
-the four functions of JAX that those need, written here with NumPy, so that it is there wherever Keras is and loads in a
-second. It is for a process of its own: the backend of a process is chosen once.
+Keras has a NumPy backend, meant for small computations, whose convolutions and pooling windows are JAX's. `start` provides
+the four functions of JAX that these need, written here with NumPy, so that it is available wherever Keras is and loads in a
+second. It is for a separate process, since the backend of a process is chosen once.
 """
 
 import itertools
@@ -20,11 +20,11 @@ _STANDINS = ("jax", "jax.lax", "keras.src.backend.jax", "keras.src.backend.jax.m
 
 
 def start() -> None:
-    """Import Keras on NumPy, and have it do without TensorFlow.
+    """Import Keras on NumPy, without TensorFlow.
 
     Raises:
         RuntimeError: this process has imported Keras already.
-        ImportError: this version of Keras asks for more of JAX.
+        ImportError: this version of Keras needs more of JAX.
     """
     if "keras" in sys.modules:
         raise RuntimeError("keras is imported already, on a backend of its own")
@@ -35,7 +35,7 @@ def start() -> None:
         with lean_imports():
             import keras  # noqa: F401
         do_without_tensorflow()
-    finally:  # others who look for JAX find what there was
+    finally:  # other imports of JAX find what there was before
         for name, module in kept.items():
             if module is None:
                 sys.modules.pop(name, None)
@@ -58,7 +58,7 @@ def _standins() -> dict[str, ModuleType]:
 
 
 def _absent(name: str) -> Any:
-    """What Keras asks of JAX beyond that, it can do without where JAX is not installed."""
+    """Raise ImportError for other parts of JAX, which Keras does without where JAX is not installed."""
     raise ImportError(f"jax.{name} is not here")
 
 
@@ -67,7 +67,7 @@ def _refuse(*_: Any, **__: Any) -> Any:
 
 
 class Dimensions(NamedTuple):
-    """Which axis is which: of what goes in, of the kernel, of what comes out."""
+    """The axes of the input, of the kernel and of the output."""
 
     lhs_spec: tuple[int, ...]
     rhs_spec: tuple[int, ...]
@@ -84,7 +84,7 @@ def convolve(
     dimension_numbers: Dimensions,
     feature_group_count: int,
 ) -> np.ndarray:
-    """Convolution in two dimensions, channels last: a product of matrices for each place in the kernel.
+    """Convolution in two dimensions, channels last: a matrix product for each position in the kernel.
 
     Args:
         inputs: (B, H, W, C).
@@ -92,8 +92,8 @@ def convolve(
         strides: of rows and columns.
         padding: `same` or `valid`, in any case.
         rhs_dilation: of rows and columns.
-        dimension_numbers: of that order.
-        feature_group_count: groups.
+        dimension_numbers: the order of the axes.
+        feature_group_count: number of groups.
 
     Returns:
         (B, H', W', K).
@@ -132,7 +132,7 @@ def reduce_window(
 def _framed(
     inputs: np.ndarray, spans: Sequence[int], strides: Sequence[int], padding: str, value: float
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The images with their frame, and the sides of what comes out."""
+    """The padded images, and the sides of the output."""
     frame, sides = [(0, 0)], []
     for size, span, stride in zip(inputs.shape[1:3], spans, strides, strict=True):
         same = padding.lower() == "same"
@@ -144,7 +144,7 @@ def _framed(
 
 
 def _seen(padded: np.ndarray, start: Sequence[int], sides: Sequence[int], strides: Sequence[int]) -> np.ndarray:
-    """What one place of a window sees, (B, H', W', C)."""
+    """The inputs at one position of the window, (B, H', W', C)."""
     rows, columns = (
         slice(first, first + (side - 1) * stride + 1, stride)
         for first, side, stride in zip(start, sides, strides, strict=True)
@@ -153,8 +153,8 @@ def _seen(padded: np.ndarray, start: Sequence[int], sides: Sequence[int], stride
 
 
 def _products(seen: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
-    """(B, H, W, C) with one place of a kernel, (C / groups, K): (B, H, W, K)."""
-    if len(kernel) == 1:  # each channel alone
+    """Product of (B, H, W, C) with one position of a kernel, (C / groups, K): (B, H, W, K)."""
+    if len(kernel) == 1:  # depthwise
         return np.repeat(seen, kernel.shape[1] // groups, axis=3) * kernel[0]
     parts = zip(np.split(seen, groups, axis=3), np.split(kernel, groups, axis=1), strict=True)
     made = [(part.reshape(-1, part.shape[3]) @ own).reshape(*part.shape[:3], -1) for part, own in parts]

@@ -22,9 +22,9 @@ with native_stderr_silenced(), lean_imports():
     import keras
 
     if keras.backend.backend() == "tensorflow":
-        keras.distribution.list_devices()  # the first look at devices is what makes TensorFlow talk
+        keras.distribution.list_devices()  # TensorFlow logs on the first query of devices
 
-# TensorFlow suspects a bug wherever several models are traced; here each stage is a model of its own.
+# TensorFlow warns when several models are traced; here each stage is a model of its own.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -35,7 +35,7 @@ def seed_everything(seed: int) -> None:
 
 def gpus() -> list[str]:
     """Names of the accelerators that the backend sees; empty on a plain CPU."""
-    if keras.backend.backend() == "torch":  # which Keras does not list
+    if keras.backend.backend() == "torch":  # whose devices Keras does not list
         import torch
 
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
@@ -54,9 +54,9 @@ def hardware() -> dict[str, Any]:
 
 
 def jit() -> bool | str:
-    """What to pass as `jit_compile`: Keras's choice, except with TensorFlow on a CPU.
+    """The value of `jit_compile`: Keras's choice, except with TensorFlow on a CPU.
 
-    There XLA is the slow way: a training step of MobileNetV2's last blocks takes four times as
+    There XLA is slower: a training step of MobileNetV2's last blocks takes four times as
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
@@ -64,10 +64,10 @@ def jit() -> bool | str:
 
 @contextmanager
 def optimised_once() -> Iterator[None]:
-    """Inside, TensorFlow on a processor optimises graphs in one round, `for_processors`.
+    """Within this context, TensorFlow on a CPU optimises graphs in one round, `for_processors`.
 
-    Its second round finds next to nothing in a training step: half of the time that optimising takes. The setting is not among
-    those that TensorFlow promises to keep; where it has gone, graphs are optimised as ever.
+    Its second round, half of the time of optimising, finds hardly anything in a training step. The setting is not part of
+    TensorFlow's stable API; where it is gone, graphs are optimised as usual.
     """
     if keras.backend.backend() != "tensorflow" or jit():
         yield
@@ -101,17 +101,17 @@ def _in_one_round(config: bytes) -> Any:
 
 
 def for_processors(config: Any) -> None:
-    """Leave out of a `ConfigProto` what TensorFlow looks for in every graph and finds only where another device computes."""
+    """Switch off in a `ConfigProto` the optimisations that only apply to other devices."""
     rewriting = config.graph_options.rewrite_options
     rewriting.layout_optimizer = rewriting.loop_optimization = rewriting.OFF
     rewriting.memory_optimization = rewriting.NO_MEM_OPT
 
 
-# -- Many variables at once: TensorFlow's by the bare operations, a fifth of the time that Keras takes for each of them ---
+# -- Many variables at once: with TensorFlow by the bare operations, in a fifth of the time that Keras takes for each ---
 
 
 def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Copies of what they hold, contiguous."""
+    """Contiguous copies of their values."""
     if keras.backend.backend() != "tensorflow":
         return [np.array(keras.ops.convert_to_numpy(variable.value), order="C") for variable in variables]
     import tensorflow as tf
@@ -121,14 +121,14 @@ def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
 
 
 def assign_all(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
-    """Put arrays into them, all or none.
+    """Assign arrays to variables, all or none.
 
     Raises:
         ValueError: an array has another shape.
     """
     for variable, values in zip(variables, arrays, strict=True):
         if tuple(variable.shape) != values.shape:
-            raise ValueError(f"{variable.path} has the shape {tuple(variable.shape)}, and the array {values.shape}")
+            raise ValueError(f"{variable.path} has the shape {tuple(variable.shape)}, but the array {values.shape}")
     if keras.backend.backend() != "tensorflow":
         for variable, values in zip(variables, arrays, strict=True):
             variable.assign(values)
@@ -144,10 +144,10 @@ UNTRACED = 4096  # inputs
 
 
 def forward(model: keras.Model, count: int) -> Callable[[Any], Any]:
-    """The model on one batch of so many inputs in all: array in, tensor or array out.
+    """The model for `count` inputs in all: array in, tensor or array out.
 
-    With TensorFlow a head runs few of them operation by operation: to trace a gated recurrent layer that is written out
-    takes a second, as long as hundreds of clips.
+    With TensorFlow a head computes a small number of inputs eagerly: tracing an unrolled gated recurrent layer takes a second,
+    as long as hundreds of clips.
     """
     few = keras.backend.backend() == "tensorflow" and len(model.input_shape) <= 3 and count <= UNTRACED
     if few:
@@ -166,12 +166,12 @@ def command_line() -> str:
     return shlex.join(["tlkit" if program == "__main__.py" else program, *sys.argv[1:]])  # python -m tlkit
 
 
-# -- Training on several devices of one machine: the weights are on each, the rows of every batch are shared out among them.
+# -- Training on several devices of one machine: the weights are on each, the rows of every batch are divided among them.
 #
-# This is data parallelism by `keras.distribution.DataParallel`, on the JAX backend alone. The step is compiled once for all
+# This is data parallelism by `keras.distribution.DataParallel`, on the JAX backend only. The step is compiled once for all
 # devices and computes the mean over the whole batch, so that clipping by the global norm, dropout and averages of weights are
-# those of one device. Rows must divide among the devices; whoever makes batches fills them up (`Sharing.up`), and gives the
-# rows that only fill no weight.
+# those of one device. The number of rows must be a multiple of the devices; the maker of batches pads them (`Sharing.up`),
+# and gives the padding no weight.
 #
 # How many devices hold a model is read from its weights, never from a setting: Keras keeps the distribution for each thread,
 # and forgets it in `clear_session`.
@@ -180,7 +180,7 @@ ROWS = "batch"  # axis of the mesh along which rows lie
 
 
 class Sharing(NamedTuple):
-    """How the rows of a batch lie on the devices that hold a model.
+    """The distribution of the rows of a batch over the devices that hold a model.
 
     Args:
         devices: how many.
@@ -191,11 +191,11 @@ class Sharing(NamedTuple):
     layout: Any = None
 
     def up(self, rows: int) -> int:
-        """The least number of rows, not below this one, that divides among the devices."""
+        """The smallest multiple of the number of devices that is not below `rows`."""
         return -(-rows // self.devices) * self.devices
 
     def put(self, batch: np.ndarray) -> Any:
-        """A batch whose rows divide, each share on its device; as it is where there is one."""
+        """A batch with each share of its rows on its device; unchanged where there is one device."""
         if self.layout is None:
             return batch
         import jax
@@ -203,13 +203,13 @@ class Sharing(NamedTuple):
         return jax.device_put(batch, self.layout)
 
     def steps(self, batches: np.ndarray) -> Any:
-        """The batches of several steps, (steps, rows, ...), on the devices, to be taken one after the other."""
+        """The batches of several steps, (steps, rows, ...), on the devices, to be used one after the other."""
         import jax
 
         return jax.numpy.asarray(batches) if self.layout is None else [self.put(batch) for batch in batches]
 
     def replicated(self) -> Any:
-        """JAX's sharding of what is the same on every device, None with one."""
+        """JAX's sharding for values that are the same on every device, None with one device."""
         if self.layout is None:
             return None
         import jax
@@ -218,7 +218,7 @@ class Sharing(NamedTuple):
 
 
 def sharing(model: keras.Model) -> Sharing:
-    """How batches of a model are shared out, by where its weights are."""
+    """The distribution of the batches of a model, from where its weights are."""
     if keras.backend.backend() != "jax" or not model.variables:
         return Sharing()
     import jax
@@ -232,7 +232,7 @@ def sharing(model: keras.Model) -> Sharing:
 
 @contextmanager
 def shared(asked: str | None) -> Iterator[None]:
-    """Models that this thread builds meanwhile have their weights on every device that was asked for.
+    """Within this context, models that this thread builds have their weights on every device asked for.
 
     Args:
         asked: `--devices`: a number, `all`, or None for one.
@@ -253,7 +253,7 @@ def shared(asked: str | None) -> Iterator[None]:
 
 
 def chosen(asked: str) -> list[str]:
-    """Names of the devices: accelerators where there are any, else processors.
+    """Names of the devices: accelerators where there are any, else CPUs.
 
     Raises:
         TlkitError: as `shared`.
@@ -275,25 +275,25 @@ def _of_torch() -> list[str]:
 
 
 def _refuse_others(asked: str) -> None:
-    """Raise where several devices would not give what one gives."""
+    """Raise where several devices would not give the same results as one."""
     backend, workers = keras.backend.backend(), _workers()
     if backend == "tensorflow" and workers > 1:
         raise TlkitError(
             f"--devices {asked}: TF_CONFIG names {workers} workers, and fit of tf.distribute.MultiWorkerMirroredStrategy "
             f"raises under Keras {keras.__version__}.",
-            "train on one machine with KERAS_BACKEND=jax, and share the extraction of features among machines: --shard.",
+            "train on one machine with KERAS_BACKEND=jax, and divide the extraction of features among machines: --shard.",
         )
     if backend != "jax":
         raise TlkitError(
-            f"--devices {asked} takes the JAX backend, and {backend} computes: tf.distribute.MirroredStrategy clips gradients "
-            "for each device and drops units otherwise than one device does, without a word.",
+            f"--devices {asked} needs the JAX backend, but {backend} computes: tf.distribute.MirroredStrategy silently clips gradients "
+            "for each device and drops other units than one device does.",
             'set KERAS_BACKEND=jax (pip install jax, or "jax[cuda13]"), or use --devices 1.',
         )
     import jax
 
     if jax.process_count() > 1:
         raise TlkitError(
-            f"--devices {asked}: this is one of {jax.process_count()} processes of jax.distributed, and tlkit trains in one.",
+            f"--devices {asked}: this is one of {jax.process_count()} processes of jax.distributed, but tlkit trains in one.",
             "start tlkit by itself, on one machine.",
         )
 
@@ -307,14 +307,14 @@ def _workers() -> int:
 
 
 def refuse_unshared(model: keras.Model, asked: str | None) -> None:
-    """Raise for a model that is not on the devices that were asked for: it was built outside of `shared`.
+    """Raise for a model that is not on the devices asked for, because it was built outside `shared`.
 
     Raises:
-        TlkitError: it would train on fewer, or on others, without a word.
+        TlkitError: it would silently train on fewer or on others.
     """
     wanted, held = 1 if asked is None else len(chosen(asked)), sharing(model).devices
     if held != wanted:
         raise TlkitError(
-            f"--devices {asked or 1}: the network was built for {held} device{'s' * (held != 1)}, and not for {wanted}.",
+            f"--devices {asked or 1}: the network was built for {held} device{'s' * (held != 1)}, not for {wanted}.",
             "build and train it inside `with tlkit.backbones.runtime.shared(options.devices):`.",
         )

@@ -1,4 +1,4 @@
-"""Files of ImageNet weights: which one a backbone takes, where it is, and every one that Keras publishes with its sum. Cold."""
+"""Files of ImageNet weights: which one a backbone uses, where it is, and every one that Keras publishes with its checksum. Cold."""
 
 import importlib
 import itertools
@@ -30,7 +30,7 @@ FILES = (
     (r"efficientnetv2(\w+)", "efficientnetv2-{0}_notop.h5"),
     (r"convnext(\w+)", "convnext_{0}_notop.h5"),
 )
-# Square sides that have weights of their own; 224 serves every other size, and is the only one of wider networks.
+# Square sides that have weights of their own; 224 is used for every other size, and is the only one of wider networks.
 SIDES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
 ALPHAS = {
     "mobilenet": (0.25, 0.5, 0.75, 1.0),
@@ -50,21 +50,21 @@ def _looks_like_a_file(spec: str) -> bool:
 
 
 def backbone_file(path: Path) -> Path:
-    """The file of a backbone, which is there; raises TlkitError where it is not."""
+    """The existing file of a backbone; raises TlkitError where there is none."""
     if not path.is_file():
         raise missing(str(path), "--backbone takes a name from `tlkit backbones` or a .keras file.")
     return path
 
 
 def given_weights(path: Path) -> Path:
-    """A file of weights, which is there; raises TlkitError where it is not."""
+    """The existing file of weights; raises TlkitError where there is none."""
     if not path.is_file():
         raise missing(str(path), "--weights takes imagenet, none, or the path of a weight file.")
     return path
 
 
 def refuse_missing_network(backbone: str, weights: str) -> None:
-    """Raise for a backbone of no known name, and for a file that is not there, before Keras is loaded.
+    """Raise for an unknown backbone and for a missing file, before Keras is loaded.
 
     Raises:
         TlkitError: naming it.
@@ -88,7 +88,7 @@ def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
     if unpublished or alpha not in ALPHAS.get(row.name, (1.0,)):
         raise TlkitError(
             f"there are no ImageNet weights of {row.name} with {dict(variants)}.",
-            f"alpha is one of {', '.join(map(str, ALPHAS[row.name]))} (and the rest as it is by default); "
+            f"alpha is one of {', '.join(map(str, ALPHAS[row.name]))} (and the rest at its defaults); "
             "or start from random weights with --weights none.",
         )
     side = side_of_weights(row, variants, image_size)
@@ -106,7 +106,7 @@ def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
 
 
 def side_of_weights(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> int:
-    """The side in pixels whose weights serve images of that size (height, width)."""
+    """The side in pixels whose weights are used for images of that size (height, width)."""
     height, width = image_size
     published = height == width and height in SIDES.get(row.name, ()) and variants.get("alpha", 1.0) <= 1.0
     return height if published else 224
@@ -122,30 +122,30 @@ def models_folder() -> Path:
 
 
 def weights_at_hand(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> Path | None:
-    """The file of ImageNet weights if this machine has it; a read-only folder will do."""
+    """The file of ImageNet weights if this machine has it, also in a read-only folder."""
     return at_hand(imagenet_file(row, variants, image_size))
 
 
 def at_hand(name: str) -> Path | None:
-    """A file of weights by its name, in any of the folders that are looked into."""
+    """A file of weights by its name, in any of `folders`."""
     return next((folder / name for folder in folders() if (folder / name).is_file()), None)
 
 
 def folders() -> list[Path]:
-    """Where weights are looked for: Keras's folder, and the one that Keras fills where that cannot be written."""
+    """Folders searched for weights: Keras's own, and the one that Keras uses where that cannot be written."""
     usual = models_folder()
     existing = next(parent for parent in (usual, *usual.absolute().parents) if parent.exists())
     return [usual] if os.access(existing, os.W_OK) else [usual, FALLBACK_FOLDER]
 
 
-# -- every file that Keras publishes: for which network, where, and its sum ------------------------
+# -- every file that Keras publishes: for which network, where, and its checksum -------------------
 #
-# Sums and addresses are those in the source of `keras.applications` (3.15); tests/contracts hold the two together. Keras
-# states no sum of the files of MobileNet and MobileNetV2, and no size of any: sizes here are 4 bytes a parameter.
+# Checksums and addresses are those in the source of `keras.applications` (3.15), which tests/contracts check. Keras
+# states no checksum for the files of MobileNet and MobileNetV2, and no sizes: sizes here are 4 bytes per parameter.
 
 MIRROR = "TLKIT_WEIGHTS_URL"
 PUBLISHER = "https://storage.googleapis.com/"
-# A pattern on the file's name, and the folder at the publisher's.
+# A pattern on the file's name, and the publisher's folder.
 FOLDERS = (
     (r"efficientnetb\d_.*", "keras-applications"),
     (r"efficientnetv2-.*", "tensorflow/keras-applications/efficientnet_v2"),
@@ -155,7 +155,7 @@ FOLDERS = (
     (r"weights_mobilenet_v3_.*", "tensorflow/keras-applications/mobilenet_v3"),
     (r"mobilenet_\d.*", "tensorflow/keras-applications/mobilenet"),
 )
-# Files that the publisher calls otherwise than Keras does.
+# Files whose name at the publisher differs from that in Keras.
 CALLED_THERE = {
     "nasnet_mobile_no_top.h5": "NASNet-mobile-no-top.h5",
     "nasnet_large_no_top.h5": "NASNet-large-no-top.h5",
@@ -206,13 +206,13 @@ vgg19             253f8cb515780f3b799900260a226db6
 xception          b0042744bf5b25fce3cb969f33bebb97
 """
 SUMS = dict(line.split() for line in _SUMS.strip().splitlines())
-# sha256 of files that Keras states no sum of, as tlkit has met them.
+# sha256 of files without a checksum in Keras, as tlkit has seen them.
 SEEN = {
     "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5": (
         "d43c70f8ea04b1087170401b2f4739f41b94200e30892ea8d050ac65779146c6"
     ),
 }
-# Exact parameters where Keras states no sum, and of variants; those of the rest are in the catalogue.
+# Exact parameters where Keras states no checksum, and of variants; those of the rest are in the catalogue.
 PARAMETERS = {
     **{f"mobilenet:alpha={alpha}": count for alpha, count in ((0.25, 218_544), (0.5, 829_536), (0.75, 1_832_976))},
     "mobilenet": 3_228_864,
@@ -228,11 +228,11 @@ class WeightFile(NamedTuple):
     """One file of ImageNet weights.
 
     Args:
-        spec: as users name it: `mobilenetv2:alpha=0.35,size=160`; the size only where it is not the native one.
+        spec: as users write it: `mobilenetv2:alpha=0.35,size=160`; the size only where it is not the native one.
         row: of the catalogue.
         name: of the file, which is how Keras finds it.
-        sums: kind -> hex, as Keras states it; empty where it states none.
-        parameters: how many numbers are in it, rounded to the catalogue's 0.1 million where there is a sum to know it by.
+        sums: kind of checksum -> hex, as Keras states it; empty where it states none.
+        parameters: how many numbers are in it, rounded to the catalogue's 0.1 million where a checksum identifies it.
     """
 
     spec: str
@@ -243,28 +243,28 @@ class WeightFile(NamedTuple):
 
     @property
     def known_sums(self) -> Mapping[str, str]:
-        """Kind -> hex of what can be held against a file: what Keras states, else what tlkit has met; may be empty."""
+        """Kind -> hex of the known checksums: those that Keras states, else those that tlkit has seen; may be empty."""
         return self.sums or ({"sha256": SEEN[self.name]} if self.name in SEEN else {})
 
     @property
     def bytes(self) -> int:
-        """About how large it is."""
+        """Its approximate size."""
         return 4 * self.parameters
 
     @property
     def url(self) -> str:
-        """Where Keras publishes it."""
+        """The address at which Keras publishes it."""
         for pattern, folder in FOLDERS:
             if found := re.fullmatch(pattern, self.name):
                 return f"{PUBLISHER}{folder.format(*found.groups())}/{CALLED_THERE.get(self.name, self.name)}"
-        raise TlkitError(f"no address of {self.name} is known.", "this is a mistake in tlkit; please report it.")
+        raise TlkitError(f"no address of {self.name} is known.", "this is a bug in tlkit; please report it.")
 
     @property
     def remote(self) -> RemoteFile:
-        """Where it is: at a mirror if the setting names one, else at the publisher's.
+        """Where it can be downloaded: at a mirror if the setting names one, else at the publisher's.
 
         Raises:
-            TlkitError: the setting is no address of a folder.
+            TlkitError: the setting is not the address of a folder.
         """
         return RemoteFile(
             urls=(f"{base}/{self.name}" if (base := mirror()) else self.url,),
@@ -313,7 +313,7 @@ def read_spec(spec: str) -> WeightFile | None:
 
 
 def every_file() -> Iterator[WeightFile]:
-    """All of them, those of one network after each other, its usual one first."""
+    """All files, grouped by network, its usual one first."""
     for row in BACKBONES.values():
         if not row.attribute:
             continue
@@ -347,7 +347,7 @@ def mirror() -> str:
     """The address of a folder that holds the same files, from TLKIT_WEIGHTS_URL; "" for the publisher's.
 
     Raises:
-        TlkitError: it is no http(s) address, or has a password in it.
+        TlkitError: it is not an http(s) address, or contains a password.
     """
     address = os.environ.get(MIRROR, "").strip().rstrip("/")
     parts = urlsplit(address)

@@ -1,4 +1,4 @@
-"""Carry files of weights between machines: out of Keras's folder with a list of sums, and into it again. Cold."""
+"""Move files of weights between machines: export from Keras's folder with a list of checksums, and import. Cold."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tlkit.base.story import Story
 
 OTHERWISE = (
     "or give any weight file with --weights PATH; or start from random weights with --weights none; or use --backbone "
-    "nano, whose weights are inside tlkit."
+    "nano, whose weights are part of tlkit."
 )
 
 
@@ -26,7 +26,7 @@ def fetch(file: WeightFile, story: Story, patience: Patience | None = None) -> P
     """The file on this machine, downloaded and checked if it is not here yet.
 
     Raises:
-        TlkitError: what is here is not that file; offline; it cannot be downloaded, or its folder not be written.
+        TlkitError: another file is in its place; offline; it cannot be downloaded, or its folder cannot be written.
     """
     if found := at_hand(file.name):
         if wrong := wrong_with(file, found):
@@ -56,22 +56,22 @@ def fetch(file: WeightFile, story: Story, patience: Patience | None = None) -> P
         target,
         story,
         patience,
-        check=header_problem,  # the sums are the download's own to check
+        check=header_problem,  # the download checks the checksums itself
         remedy=f"get {file.url} in another way and run `tlkit weights import FILE`; {OTHERWISE}",
     )
     if not file.sums:
         story.say(
-            f"{file.name}: Keras states no checksum of it; checked were its size, its header, and the sum that the server "
-            "states, if it does."
+            f"{file.name}: Keras states no checksum for it; its size, its header and the server's checksum, if any, "
+            "were checked."
         )
     return target
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, before anything is brought there.
+    """Refuse a folder that cannot be created or written, before anything is downloaded.
 
     Raises:
-        TlkitError: it explains KERAS_HOME.
+        TlkitError: which explains KERAS_HOME.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,39 +83,39 @@ def require_writable(folder: Path) -> None:
     setting = "as KERAS_HOME says" if os.environ.get("KERAS_HOME") else "KERAS_HOME is not set"
     raise TlkitError(
         f"weights are kept in {str(folder)!r} ({setting}), which cannot be written: {reason}.",
-        "set KERAS_HOME to a folder of yours: KERAS_HOME=/path/to/keras; weights lie in its subfolder models.",
+        "set KERAS_HOME to a folder of yours: KERAS_HOME=/path/to/keras; weights are in its subfolder models.",
     )
 
 
-# -- Carry files of weights between machines: out of Keras's folder with a list of sums, and into it again. Cold ---
+# -- Export and import ---
 
 LIST, README = "weights.json", "README.md"
 FORMAT = "tlkit weights 1"
 README_TEXT = """# Pretrained weights for tlkit
 
-Carry this folder to a machine without a network, and there:
+Copy this folder to a machine without a network, and there run:
 
     tlkit weights import FOLDER
 
-Each file is checked against the sums in weights.json and goes where Keras looks for it (KERAS_HOME). `tlkit weights
+Each file is checked against the checksums in weights.json and put where Keras looks for it (KERAS_HOME). `tlkit weights
 list` then shows it at hand. Licences:
 
 """
 
 
 def export_files(chosen: Sequence[tuple[WeightFile, Path]], folder: Path, story: Story) -> list[dict[str, Any]]:
-    """Copy files into a folder, with a list of their sums and a README.
+    """Copy files into a folder, with a list of their checksums and a README.
 
     Args:
         chosen: each file and where it is.
-        folder: to write; what an earlier export left in it stays.
-        story: hears how far it is.
+        folder: to write; files of an earlier export stay.
+        story: reports the progress.
 
     Returns:
         For each file `name`, `backbone`, `bytes`, `sha256`, `licence`.
 
     Raises:
-        TlkitError: a file is damaged, another one of its name is in the folder, or the folder cannot be written.
+        TlkitError: a file is damaged, the folder has another file of its name, or the folder cannot be written.
     """
     for file, path in chosen:
         if wrong := wrong_with(file, path):
@@ -146,17 +146,17 @@ def export_files(chosen: Sequence[tuple[WeightFile, Path]], folder: Path, story:
 
 
 def import_files(paths: Sequence[Path], story: Story) -> list[dict[str, Any]]:
-    """Put files where Keras looks for them, after every one of them has been recognised by its content.
+    """Put files where Keras looks for them, after all of them have been recognised by their content.
 
     Args:
         paths: files, and folders of `.h5` files.
-        story: hears how far it is.
+        story: reports the progress.
 
     Returns:
         For each file `source`, `name`, `backbone`, and `done`: `placed`, `there already` or `replaced`.
 
     Raises:
-        TlkitError: nothing is placed if one of them is damaged, is none of Keras's, or would take the place of another.
+        TlkitError: nothing is placed if one of them is damaged, is not Keras's, or would replace another.
     """
     sources = [source for path in paths for source in _files(path)]
     if not sources:
@@ -181,28 +181,28 @@ def import_files(paths: Sequence[Path], story: Story) -> list[dict[str, Any]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files behind an argument; what an export wrote beside the weights is none of them."""
+    """The weight files behind an argument, without what else an export wrote."""
     if path.is_dir():
         return sorted(file for file in path.glob("*.h5") if not file.name.startswith("."))
     return [] if path.name in (LIST, README) and path.is_file() else [path]
 
 
 def _plan(source: Path, file: WeightFile, target: Path) -> str:
-    """What importing will do to the place of a file."""
+    """What importing will do with a file."""
     if not target.exists():
         return "placed"
     if wrong_with(file, target):
         return "replaced"
     if sha256_file(source) != sha256_file(target):
         raise TlkitError(
-            f"{str(target)!r} is there already, with other content than {str(source)!r}, and Keras states no checksum of it.",
+            f"{str(target)!r} is there already, with other content than {str(source)!r}, and Keras states no checksum for it.",
             "keep what is there, or delete it and import again.",
         )
     return "there already"
 
 
 def _copy(source: Path, target: Path, total: str) -> str:
-    """Copy a file whose sha256 is `total`, atomically, never over another one; returns the sum.
+    """Copy a file whose sha256 is `total`, atomically, never over another one; returns the checksum.
 
     Raises:
         TlkitError: another file of that name is there, or the copy differs from its source.
@@ -242,17 +242,17 @@ def _sums(folder: Path) -> dict[str, str]:
     return {row["name"]: row["sha256"] for row in _rows(folder)}
 
 
-# -- What is in a file of weights: whether it is whole, whether it is Keras's own, and of which network. Cold ---
+# -- Inspecting a file of weights: whether it is complete, whether it is Keras's own, and of which network. Cold ---
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Version of an HDF5 header -> where it says how wide addresses are, and where the file's end stands (HDF5 File Format
+# Version of an HDF5 header -> offsets of the size of addresses and of the end-of-file address (HDF5 File Format
 # Specification, version 3.0, section II.A).
 HEADERS = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}
 SUM = {"md5": md5_file, "sha256": sha256_file}
 
 
 def wrong_with(file: WeightFile, path: Path) -> str:
-    """Why what is at `path` is not `file`, by its sum, or by its header where no sum is stated; "" if it may be."""
+    """Why the file at `path` is not `file`, by its checksum, or by its header where there is none; "" if it may be."""
     for kind, wanted in file.known_sums.items():
         found = SUM[kind](path)
         if found != wanted:
@@ -262,12 +262,12 @@ def wrong_with(file: WeightFile, path: Path) -> str:
 
 
 def header_problem(path: Path) -> str:
-    """Why a file is no whole HDF5 file, by its first bytes and its size; "" if it is."""
+    """Why a file is not a complete HDF5 file, by its first bytes and its size; "" if it is."""
     with path.open("rb") as stream:
         head = stream.read(64)
     if not head.startswith(SIGNATURE):
         begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in head[:16])
-        return f"it is no HDF5 file: it begins with {begins!r}" if head else "it is empty"
+        return f"it is not an HDF5 file: it begins with {begins!r}" if head else "it is empty"
     width, end = HEADERS.get(head[8], (0, 0))
     if end and head[width] == 8:
         size, stated = path.stat().st_size, int.from_bytes(head[end : end + 8], "little")
@@ -290,14 +290,14 @@ def count_numbers(path: Path) -> int | None:
 
 
 def recognise(path: Path, stated: Mapping[str, str]) -> WeightFile:
-    """Which of Keras's files this is, whatever it is called.
+    """Which of Keras's files this is, whatever its name.
 
     Args:
         path: a file.
-        stated: name -> sha256, of files that `tlkit weights export` wrote beside it.
+        stated: name -> sha256 of files, from the list that `tlkit weights export` wrote beside it.
 
     Raises:
-        TlkitError: it is damaged, or none of them; the hint says what can be done with it.
+        TlkitError: it is damaged, or none of them; the hint says what to do with it.
     """
     if not path.is_file():
         raise TlkitError(f"{str(path)!r} does not exist.", "give a file, or a folder of files.")
@@ -306,7 +306,7 @@ def recognise(path: Path, stated: Mapping[str, str]) -> WeightFile:
     sums = {kind: of(path) for kind, of in SUM.items()}
     if path.name in stated and stated[path.name] != sums["sha256"]:
         raise TlkitError(
-            f"{str(path)!r} was damaged on its way: its sha256 is {sums['sha256']}, weights.json beside it says "
+            f"{str(path)!r} was damaged in transfer: its sha256 is {sums['sha256']}, weights.json beside it says "
             f"{stated[path.name]}.",
             "copy it again.",
         )
@@ -322,26 +322,26 @@ def recognise(path: Path, stated: Mapping[str, str]) -> WeightFile:
 
 
 def plain_name(name: str) -> str:
-    """A file's name without what browsers and file managers add: `x (1).h5`, `x.h5.1`, `x - Copy.h5` are `x.h5`."""
+    """A file's name without the additions of browsers and file managers: `x (1).h5`, `x.h5.1`, `x - Copy.h5` are `x.h5`."""
     return re.sub(r"(\s*\(\d+\)|\s+-\s+Copy|\s+copy)*\.h5(\.\d+)?$", ".h5", name)
 
 
 def _unknown(
     path: Path, named: WeightFile | None, numbers: int | None, md5: str, files: list[WeightFile]
 ) -> TlkitError:
-    """Why a whole file of weights is taken for none of Keras's."""
+    """Why a complete file of weights is not recognised as Keras's."""
     own = f"if these are weights of your own, they need no import: give them with --weights {path}."
     if named is not None and named.sums:
         ((kind, wanted),) = named.sums.items()
         found = SUM[kind](path)
         return TlkitError(
-            f"{str(path)!r} is called like the weights of {named.spec}, but its {kind} is {found}, Keras states {wanted}.",
+            f"{str(path)!r} is named like the weights of {named.spec}, but its {kind} is {found}, Keras states {wanted}.",
             f"it is an older version, or damaged: download it again; {own}",
         )
     if named is not None:
         holds = "no layers that Keras could read" if numbers is None else f"{numbers:,} numbers"
         return TlkitError(
-            f"{str(path)!r} is called like the weights of {named.spec}, which are {named.parameters:,} numbers, but holds "
+            f"{str(path)!r} is named like the weights of {named.spec}, which are {named.parameters:,} numbers, but holds "
             f"{holds}.",
             f"it is of another variant, or has the classifier in it; {own}",
         )
@@ -349,8 +349,8 @@ def _unknown(
     if alike:
         names = ", ".join(f"{file.name} ({file.spec})" for file in alike)
         return TlkitError(
-            f"{str(path)!r} holds weights of {alike[0].spec.partition(',size')[0]}, but Keras states no checksum of them, "
-            "and by their content nobody can tell for which image size.",
+            f"{str(path)!r} holds weights of {alike[0].spec.partition(',size')[0]}, but Keras states no checksum for them, "
+            "and their content does not show for which image size they are.",
             f"if you know it, give the file its name: {names}.",
         )
     return TlkitError(

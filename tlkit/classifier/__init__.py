@@ -1,1 +1,1 @@
-"""One graph from images to logits, its file, its answers, its familiarity with images, its heads."""
+"""Classifiers: one graph from images to logits, its file, its predictions, its familiarity with images, its heads."""

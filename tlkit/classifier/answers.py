@@ -1,4 +1,4 @@
-"""Predictions: logits of images, and what the task makes of them."""
+"""Predictions: logits of images, and what they mean for the task."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from tlkit.classifier.facts import Facts
 
 Measure = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
+IN_TRAINING = (
+    "",
+    "near",
+    "exact",
+)  # among the training images: no copy of the image, one that looks like it, an exact one
 _FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task
 
 
@@ -30,19 +34,19 @@ def image_scores(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0
 
     Args:
         logits: float (N, K).
-        truth: one row an image, whose form tells the task, see `registry.of_truth`.
+        truth: one row for each image, whose form determines the task, see `registry.of_truth`.
         temperature: that logits are divided by.
     """
     return _in_turn(of_truth(truth).scores, logits, truth, temperature)
 
 
 def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """float64 (N,): -log p(truth) of each image, see `Task.losses`; arguments as of `image_scores`."""
+    """float64 (N,): -log p(truth) of each image, see `Task.losses`; arguments as for `image_scores`."""
     return _in_turn(of_truth(truth).losses, logits, truth, temperature)
 
 
 def _in_turn(each: Measure, logits: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
-    """What a measure gives each image, some images at a time: it works in float64 on all of their classes."""
+    """The values of a measure for all images, in blocks: it works in float64 on all classes."""
     return np.concatenate([each(logits[rows], truth[rows], temperature) for rows in row_blocks(logits)])
 
 
@@ -59,13 +63,12 @@ class Predictions(Labelled):
         classes: K class names.
         temperature: logits are divided by it before they become probabilities (Guo et al. 2017); 1 changes nothing.
         threshold: the classifier answers where its confidence reaches this, 0..1; None where it always answers.
-        groups: N names of what belongs together (a patient, a clip), "" for an image on its own; None where
-            there are none.
-        unfamiliarity: float32 (N,), distance to what was trained on; above 1 is unlike anything in it. NaN where
+        groups: N names of groups (a patient, a clip), "" for an image on its own; None where there are none.
+        unfamiliarity: float32 (N,), distance to the training images; above 1 is unlike any of them. NaN where
             it was not measured, None where it never was.
         in_training: int8 (N,), index into `IN_TRAINING`: whether the image, or one that looks like it, was
             trained on; None where it was not examined.
-        targets: of several labels, grades or numbers, see `Labelled`.
+        targets: several labels, grades or numbers, see `Labelled`.
         margins: of intervals around predicted numbers, see `Facts`; None where there are none.
     """
 
@@ -88,7 +91,7 @@ class Predictions(Labelled):
 
     @property
     def correct(self) -> np.ndarray:
-        """Bool (N,), whether everything said of an image is true: its class, or every one of its labels."""
+        """Bool (N,), whether the prediction for an image is entirely correct: its class, or every one of its labels."""
         return self.task.correct(self.logits, self.truth, self.temperature)
 
     @property
@@ -98,7 +101,7 @@ class Predictions(Labelled):
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64 (N,), the class that stands for the answer, see `Task.predicted`."""
+        """int64 (N,), the class that represents the prediction, see `Task.predicted`."""
         return self.task.predicted(self.logits, self.temperature)
 
     @property
@@ -108,7 +111,7 @@ class Predictions(Labelled):
         return np.concatenate([np.take_along_axis(p, best[rows], axis=1)[:, 0] for rows, p in self.in_turn()])
 
     def in_turn(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Some rows and their probabilities, float64 (n, K), at a time: of many classes all at once are gigabytes."""
+        """Blocks of rows with their probabilities, float64 (n, K): with many classes all at once are gigabytes."""
         for rows in row_blocks(self.logits):
             yield rows, self.task.probabilities(self.logits[rows], self.temperature)
 
@@ -120,7 +123,7 @@ class Predictions(Labelled):
     def select(self, indices: np.ndarray) -> "Predictions":
         """Some of the rows."""
         rows = np.asarray(indices, dtype=np.int64)
-        pick = rows.data  # which gives plain integers, one at a time
+        pick = rows.data  # iterates over plain integers
         return replace(
             self,
             paths=taken(self.paths, pick),
@@ -139,12 +142,12 @@ class Predictions(Labelled):
         return self.select(np.flatnonzero(self.splits == SPLITS.index(name)))
 
     def write_csv(self, path: Path) -> None:
-        """Columns path, sha256, split, label, predicted, those of the task, what else is known, then the classes; atomic.
+        """Write columns path, sha256, split, label, predicted, those of the task, further ones, then the classes; atomically.
 
-        The classes are `p:CLASS` for each, or of more than `MANY_CLASSES` what `_Short` holds.
+        The classes are `p:CLASS` for each, or the columns of `_Short` where there are more than `MANY_CLASSES`.
 
-        Of the task: probability; of grades the `expected` one as well, counted from 0; of numbers low and high, and
-        `value:NAME` in the place of `p:CLASS`. What else: abstain (true, false), unfamiliarity, group, in_training
+        Of the task: probability; for grades also the `expected` one, counted from 0; for numbers low and high, and
+        `value:NAME` instead of `p:CLASS`. Further: abstain (true, false), unfamiliarity, group, in_training
         (exact, near or empty). Where an image may have several labels, `label` and `predicted` are as `cat|dog` and
         there is no `probability`; several numbers are joined likewise.
         """
@@ -171,7 +174,7 @@ class Predictions(Labelled):
         return self.task.called(self.logits[index], self.classes, self.temperature)
 
     def _further(self) -> dict[str, Callable[[int], str]]:
-        """The columns that not every evaluation has: what they say of a row."""
+        """The columns that not every evaluation has: name -> the cell of a row."""
         columns: dict[str, Callable[[int], str]] = {}
         held, far, groups, kin = self.abstained, self.unfamiliarity, self.groups, self.in_training
         if held is not None:
@@ -188,12 +191,12 @@ class Predictions(Labelled):
     def read_csv(cls, path: Path) -> "Predictions":
         """Read what `write_csv` wrote.
 
-        The logits come back as log-probabilities: the same up to a constant per row, with the
-        temperature already applied, which no metric can tell apart. Of more than `MANY_CLASSES` classes those that were not
-        written share evenly what is left. The threshold lives in the classifier.
+        The logits are restored as log-probabilities: the same up to a constant per row, with the temperature already
+        applied, which affects no metric. With more than `MANY_CLASSES` classes, those that were not written share the rest
+        evenly. The threshold is kept in the classifier.
 
         Raises:
-            TlkitError: of more than `MANY_CLASSES` classes: per_class.csv, which names them, is not beside the file.
+            TlkitError: with more than `MANY_CLASSES` classes: per_class.csv, which names them, is not beside the file.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
@@ -228,16 +231,16 @@ class Predictions(Labelled):
         )
 
 
-# -- The classes in predictions.csv: a column for each, or of many the most probable ones of each image ---
+# -- The classes in predictions.csv: a column for each, or with many the most probable ones of each image ---
 
-MANY_CLASSES = 1000  # classes that have a column each: as many as ImageNet has, and some 12 kB an image
-MOST_PROBABLE = 10  # of more classes are listed for each image
+MANY_CLASSES = 1000  # most classes with a column each: as many as ImageNet has, and some 12 kB per image
+MOST_PROBABLE = 10  # classes listed for each image where there are more
 TRUE_CLASS = "label_probability"
-PROBABILITIES = 2**25  # of more classes: beyond, five folds of two classifiers take an hour and gigabytes
+PROBABILITIES = 2**25  # above that, five folds of two classifiers take an hour and gigabytes
 
 
 def too_many(images: int, classes: int) -> bool:
-    """Whether classifiers of so many images in so many classes are not cross-validated to judge the labels."""
+    """Whether there are too many images and classes to cross-validate classifiers for checking the labels."""
     return classes > MANY_CLASSES and images * classes > PROBABILITIES
 
 
@@ -302,7 +305,7 @@ class _Short:
         codes = np.array([[code_of[row[name]] for name, _ in named] for row in rows], np.int64).reshape(-1, len(named))
         chances = np.array([[row[number] or "nan" for _, number in named] for row in rows], np.float64)
         chances = chances.reshape(codes.shape)
-        told = codes[:, -1] < 0  # the truth is not known, or among the most probable
+        told = codes[:, -1] < 0  # the truth is unknown, or among the most probable
         told |= (codes[:, :-1] == codes[:, -1:]).any(axis=1)
         codes[told, -1], chances[told, -1] = codes[told, 0], 0.0
         left = np.maximum(0.0, 1 - chances.sum(axis=1)) / (len(classes) - len(named) + told)
@@ -313,7 +316,7 @@ class _Short:
 
 
 def most_probable(logits: np.ndarray, count: int) -> np.ndarray:
-    """int64 (n, count), the classes of the highest of logits (n, K), highest first; among equals the first class is ahead."""
+    """int64 (n, count), the classes of the highest of logits (n, K), highest first; in a tie the first class is ahead."""
     if logits.shape[1] <= MANY_CLASSES:
         return np.argsort(-logits, axis=1, kind="stable")[:, :count]
     found = np.empty((len(logits), min(count, logits.shape[1])), np.int64)
@@ -328,16 +331,16 @@ _PLACES = range(2, MOST_PROBABLE + 1)
 _KNOWN = {*_FIRST, "unfamiliarity", "group", "in_training"}
 
 
-# -- What a classifier answers about images that nobody knows the truth of -----------------------
+# -- Predictions for images without ground truth -------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier says of n images. An item is the answer of one of them, again `Answers`.
+    """The predictions of a classifier for n images. An item is that of one of them, again `Answers`.
 
     Args:
         logits: float32 (n, K).
-        unfamiliarity: float32 (n,), distance to what was trained on; above 1 is unlike anything in it. NaN where it
+        unfamiliarity: float32 (n,), distance to the training images; above 1 is unlike any of them. NaN where it
             was not measured, None where the classifier has no reference.
     """
 
@@ -352,12 +355,12 @@ class Answers:
             yield self.select(np.array([place]))
 
     def select(self, rows: np.ndarray) -> "Answers":
-        """Those of some of the images."""
+        """The answers for some of the images."""
         return Answers(self.logits[rows], picked(self.unfamiliarity, rows))
 
     @classmethod
     def joined(cls, parts: Sequence["Answers"]) -> "Answers":
-        """Those of several, at least one, as one."""
+        """Concatenate the answers of at least one part."""
         far = [part.unfamiliarity for part in parts if part.unfamiliarity is not None]
         return cls(np.concatenate([part.logits for part in parts]), np.concatenate(far) if far else None)
 
@@ -372,13 +375,13 @@ class Answers:
         return AnswerRows(self, paths, facts, top)
 
 
-AT_ONCE = 2**18  # logits of which rows are made at a time
+AT_ONCE = 2**18  # logits from which rows are made at a time
 
 
 class AnswerRows(Sequence[dict[str, Any]]):
-    """Rows of n images, each made when it is asked for: as dictionaries those of a million would be gigabytes.
+    """Rows of n images, each created on access: as dictionaries those of a million would be gigabytes.
 
-    Equal to any sequence of the same rows. `list(rows)`, `pandas.DataFrame(rows)` and `json.dumps(rows, default=list)` make all of them.
+    Equal to any sequence of the same rows. `list(rows)`, `pandas.DataFrame(rows)` and `json.dumps(rows, default=list)` create all of them.
 
     Args:
         answers: n of them.
@@ -400,7 +403,7 @@ class AnswerRows(Sequence[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         paths = iter(self.paths)
         for rows in row_blocks(self.answers.logits, AT_ONCE):
-            yield from map(self._row, *self._parts(rows), paths)  # which are asked last, so that none is lost
+            yield from map(self._row, *self._parts(rows), paths)  # paths come last, so that `map` loses none
 
     @overload
     def __getitem__(self, place: int) -> dict[str, Any]: ...
@@ -423,7 +426,7 @@ class AnswerRows(Sequence[dict[str, Any]]):
 
     @property
     def abstained(self) -> np.ndarray:
-        """Bool (n,), True where the classifier would rather not answer."""
+        """Bool (n,), True where the classifier abstains."""
         held = np.zeros(len(self), bool)
         for rows in row_blocks(self.answers.logits, AT_ONCE) if self.facts.threshold is not None else ():
             _, chances, best, _, _ = self._parts(rows)
@@ -431,7 +434,7 @@ class AnswerRows(Sequence[dict[str, Any]]):
         return held
 
     def _parts(self, rows: slice) -> "tuple[np.ndarray, np.ndarray, list[int], np.ndarray, Iterable[float | None]]":
-        """Of some images: logits, probabilities, the predicted class, the most probable ones, unfamiliarity."""
+        """Logits, probabilities, the predicted class, the most probable ones and unfamiliarity of some images."""
         logits, task, far = self.answers.logits[rows], self.facts.task, self.answers.unfamiliarity
         chances = task.probabilities(logits, self.facts.temperature)
         best = task.predicted(logits, self.facts.temperature).tolist()

@@ -1,4 +1,4 @@
-"""What a classifier knows about itself, and what it was trained on: read from its file without loading Keras."""
+"""The facts kept with a classifier, and its familiarity: read from its file without loading Keras."""
 
 import json
 import zipfile
@@ -17,7 +17,7 @@ from tlkit.tasks.task import Task
 MEMBER = "tlkit.json"
 FAMILIARITY = "tlkit-familiarity.npz"
 FORMAT = 1
-AGAIN = "restore it from a copy; of a run, `tlkit finetune --resume RUN` makes it again."
+AGAIN = "restore it from a copy; for a run, `tlkit finetune --resume RUN` recreates it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ClipFacts:
 
     Args:
         frames: T of its input; shorter clips are masked.
-        stride: every so many-th frame is taken.
+        stride: every `stride`-th frame is used.
         time: what reads the frames, a row of `catalog.TIMES`.
         pooling: of each frame: avg, max or concat.
     """
@@ -39,7 +39,7 @@ class ClipFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a classifier carries beside its weights.
+    """What a classifier stores besides its weights.
 
     Args:
         classes: class names, in the order of the logits.
@@ -48,12 +48,12 @@ class Facts:
         grid_layer: the layer whose output is the grid, the seam between backbone and head.
         temperature: logits are divided by it before the softmax, or the sigmoids.
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
-        threshold: confidence from which on it answers, 0..1; None where it always does.
+        threshold: lowest confidence at which it answers, 0..1; None where it always does.
         target_precision: the precision that the threshold was chosen for, 0..1.
         task: what its logits mean.
-        flip: whether mirrored images were shown in training as alike; None where that is not known.
-        margins: how far the 95 % interval around each predicted number reaches to each side, in its own units; None
-            where there is none.
+        flip: whether training included mirrored images; None where that is not known.
+        margins: half-width of the 95 % interval around each predicted number, in its own units; None where there is
+            none.
         clip: how clips become its input; None where it takes single images.
     """
 
@@ -72,17 +72,17 @@ class Facts:
 
 
 def as_text(facts: Facts) -> str:
-    """As the member of a classifier's file has them."""
+    """The text of the member in a classifier's file."""
     return json.dumps({"format": FORMAT, **asdict(facts), "task": facts.task.name}, ensure_ascii=True)
 
 
 def write_facts(path: Path, facts: Facts, announce: Callable[[Path], None] | None = None) -> None:
-    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all.
+    """Change the facts of a classifier on disk, and nothing else in its file, atomically.
 
     Args:
         path: of the classifier.
         facts: the new ones.
-        announce: told where the new file is, before it takes the place of the old one.
+        announce: called with the path of the new file before it replaces the old one.
     """
     with replacing(path) as temporary:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
@@ -95,10 +95,10 @@ def write_facts(path: Path, facts: Facts, announce: Callable[[Path], None] | Non
 
 
 def read_facts(path: Path) -> Facts:
-    """The facts of a classifier, without loading Keras's part of it.
+    """The facts of a classifier, without loading its network.
 
     Raises:
-        TlkitError: when there is no such file, or it is not one of ours.
+        TlkitError: when there is no such file, or tlkit did not write it.
     """
     if not path.is_file():
         raise TlkitError(f"{str(path)!r} does not exist.", "give a run folder or the model.keras in it.")
@@ -122,13 +122,13 @@ def read_facts(path: Path) -> Facts:
 
 
 def refuse_clips(facts: Facts, what: str, instead: str) -> None:
-    """Raise where a classifier of clips is asked for what only one of images can.
+    """Raise where a classifier of clips is used for what only works with images.
 
     Raises:
         TlkitError: in one sentence, with what to do instead.
     """
     if facts.clip is not None:
-        raise TlkitError(f"{what} is for classifiers of single images, and this one takes clips.", instead)
+        raise TlkitError(f"{what} is for classifiers of single images, but this one takes clips.", instead)
 
 
 def _foreign(path: Path) -> TlkitError:
@@ -139,6 +139,6 @@ def _foreign(path: Path) -> TlkitError:
 
 
 def read_familiarity(path: Path) -> Familiarity | None:
-    """What a classifier on disk was trained on, without loading Keras's part of it; None where it does not say."""
+    """The familiarity of a classifier on disk, without loading its network; None where it has none."""
     with reading(path, AGAIN), zipfile.ZipFile(path) as archive:
         return Familiarity.from_bytes(archive.read(FAMILIARITY)) if FAMILIARITY in archive.namelist() else None

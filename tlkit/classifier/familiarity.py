@@ -1,4 +1,4 @@
-"""How alike images are by the features of the network: the nearest of them, and images unlike all that were trained on."""
+"""Similarity of images by the features of the network: nearest images, and images unlike all training images."""
 
 import io
 from dataclasses import dataclass, fields, replace
@@ -15,20 +15,20 @@ _ROWS = 256  # queries that are compared at a time
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Training images in the space of average-pooled features, and how far familiar images lie from them.
+    """Training images in the space of average-pooled features, and the distance of familiar images from them.
 
-    Features are divided by their length and seen from the training mean along the directions in which training
-    images differ most; what lies outside of these directions adds to every distance as a whole.
+    Features are divided by their norm, centred on the training mean and projected on the directions of greatest variance of
+    the training images; the residual outside these directions is added to every distance.
 
     Args:
         mean: float32 (C,), of the training images.
         directions: float16 (C, d), orthonormal columns.
-        places: float16 (R, d), training images along the directions.
-        rest: float16 (R,), squared length of what of them lies outside.
-        limit: score of the least familiar of familiar images, measured on validation images; above it is unfamiliar.
-        validation: how many images that rests on.
-        weight: of what lies outside of the directions, beside the energy of the logits (`score`); 0 where there are no logits
-            of classes, or it was written before they were used: then the distance to training images is the score.
+        places: float16 (R, d), projections of training images.
+        rest: float16 (R,), squared norm of their residuals.
+        limit: largest score of familiar images, measured on validation images; above it an image is unfamiliar.
+        validation: the number of these images.
+        weight: of the residual, relative to the energy of the logits (`score`); 0 where there are no logits of classes, or it
+            was written before they were used: then the distance to training images is the score.
         zero: score of the most familiar validation image, with a weight; else 0.
     """
 
@@ -42,7 +42,7 @@ class Familiarity:
     zero: float = 0.0
 
     def unfamiliarity(self, features: Any, logits: np.ndarray) -> np.ndarray:
-        """The score between its `zero` and its `limit`; above 1 is unfamiliar.
+        """The score scaled so that `zero` is 0 and `limit` is 1; above 1 is unfamiliar.
 
         Args:
             features: float (n, C), pooled; an array, or rows of the store, which are read a block at a time.
@@ -57,15 +57,15 @@ class Familiarity:
     def score(self, features: Any, logits: np.ndarray) -> np.ndarray:
         """float64 (n,): virtual-logit matching (Wang et al. 2022), or the distance to training images without a weight.
 
-        The length of what lies outside of the directions of the training images stands as one more logit: what no training
-        image has, against the log of the sum of exponentials of what the classifier says for its classes.
+        The norm of the residual, which training images lack, acts as one more logit, compared with the log of the sum of
+        exponentials of the logits of the classes.
         """
         if not self.weight:
             return self.distance(features)
         return self.weight * self.residual(features) - energy(logits)
 
     def residual(self, features: Any) -> np.ndarray:
-        """float64 (n,): length of what of an image lies outside of the directions."""
+        """float64 (n,): norm of the residual of an image outside the directions."""
         step, found = max(1, _BLOCK // len(self.mean)), [np.empty(0)]
         for start in range(0, len(features), step):
             _, outside = self._parts(features[start : start + step])
@@ -73,27 +73,27 @@ class Familiarity:
         return np.concatenate(found)
 
     def distance(self, features: Any) -> np.ndarray:
-        """float64 (n,): to the 5th nearest training image (Sun et al. 2022); 0..2, in lengths of a feature vector."""
+        """float64 (n,): to the 5th nearest training image (Sun et al. 2022); 0..2, for feature vectors of norm 1."""
         references = self.places.astype(np.float32)
         lengths = (references**2).sum(axis=1) + self.rest
         step = max(1, _BLOCK // max(1, len(references)))
         found = [np.empty(0)]
         for start in range(0, len(features), step):
             here, outside = self._parts(features[start : start + step])
-            # Squares by Pythagoras; parts outside of the directions are taken to be at right angles to each other.
+            # Squared distances by Pythagoras; residuals are assumed to be orthogonal to each other.
             squares = (here**2).sum(axis=1)[:, None] + lengths - 2 * here @ references.T + outside[:, None]
             rank = min(NEIGHBOURS, len(references)) - 1
             found.append(np.sqrt(np.maximum(np.partition(squares, rank, axis=1)[:, rank], 0.0)))
         return np.concatenate(found)
 
     def _parts(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Float32 (n, d), where images lie along the directions; and (n,), the squared length of what lies outside."""
+        """Float32 (n, d), projections of images; and (n,), squared norms of their residuals."""
         shifted = unit(features) - self.mean
         here = shifted @ self.directions.astype(np.float32)
         return here, np.maximum((shifted**2).sum(axis=1) - (here**2).sum(axis=1), 0.0)
 
     def to_bytes(self) -> bytes:
-        """As an NPZ file without pickles."""
+        """The content of an NPZ file without pickles."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer, allow_pickle=False, **{spec.name: getattr(self, spec.name) for spec in fields(self)}
@@ -102,7 +102,7 @@ class Familiarity:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Familiarity":
-        """What `to_bytes` wrote."""
+        """Restore from `to_bytes`."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {spec.name: arrays[spec.name] for spec in fields(cls) if spec.name in arrays}
         scalars = {"limit": float, "validation": int, "weight": float, "zero": float}
@@ -110,12 +110,12 @@ class Familiarity:
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
-    """float64 (n,): log of the sum of exponentials of logits (n, K) about their mean; great where the classifier is sure."""
+    """float64 (n,): log of the sum of exponentials of logits (n, K) about their mean; large where the classifier is confident."""
     return np.concatenate([np.logaddexp.reduce(about_mean(logits[rows]), axis=1) for rows in row_blocks(logits)])
 
 
 def about_mean(logits: np.ndarray) -> np.ndarray:
-    """float64 (n, K): what is the same for all classes says nothing, and is taken away."""
+    """float64 (n, K): logits minus their mean over classes, which carries no information."""
     values = np.asarray(logits, np.float64)
     return values - values.mean(axis=1, keepdims=True)
 
@@ -128,7 +128,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` references of the greatest cosine to each query.
+    """The `count` references with the largest cosine to each query.
 
     Args:
         queries: float (Q, C), pooled features.
@@ -136,13 +136,13 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
         count: how many; all of them where there are fewer.
 
     Returns:
-        indices int64 (Q, n) into `references`, the most alike first and the first one on a tie, and
-        their cosines float32 (Q, n), -1..1; n = min(count, N). A row of zeros is like nothing: its cosines are 0.
+        indices int64 (Q, n) into `references`, most similar first and in order of index on a tie, and
+        their cosines float32 (Q, n), -1..1; n = min(count, N). The cosines of a row of zeros are 0.
     """
     known = unit(references)
     count = min(count, len(known))
     indices, cosines = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
-    for first in range(0, len(queries), _ROWS):  # a block of queries at a time: memory stays small whatever Q is
+    for first in range(0, len(queries), _ROWS):  # a block of queries at a time, so that memory does not depend on Q
         rows = slice(first, first + _ROWS)
         alike = unit(queries[rows]) @ known.T
         indices[rows] = np.argsort(-alike, axis=1, kind="stable")[:, :count]
@@ -150,16 +150,16 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
     return indices, np.clip(cosines, -1, 1)
 
 
-# -- The reference that unfamiliar images are recognised by: made from training images, its limit from validation ---
+# -- The reference for unfamiliar images: from training images, with its limit from validation images ---
 
 REFERENCES = 1000  # training images that are kept
-DIRECTIONS = 64  # that distances are measured along
-# Directions outside of which nothing of the training images should lie, at most a quarter as many as there are of them; and
-# how many it takes: with fewer the distance says more
+DIRECTIONS = 64  # on which distances are measured
+# Directions that should span the training images, at most a quarter of the number of images; and the fewest: with fewer,
+# the distance is more informative
 PRINCIPAL, LEAST = 128, 8
-SPREAD = 1e-5  # of the largest deviation along an axis: below, rows do not differ along it
+SPREAD = 1e-5  # of the largest deviation along an axis: below, rows do not vary along it
 FEWEST = 20  # validation images that a limit must rest on
-FAMILIAR = 0.99  # of the validation images lie within the limit
+FAMILIAR = 0.99  # share of the validation images within the limit
 
 
 def references(labels: np.ndarray, most: int = REFERENCES) -> np.ndarray:
@@ -167,7 +167,7 @@ def references(labels: np.ndarray, most: int = REFERENCES) -> np.ndarray:
 
     Args:
         labels: int (n,), of the training images.
-        most: how many to keep, give or take one a class; every class keeps one.
+        most: how many to keep, to within one per class; every class keeps one.
 
     Returns:
         int64 indices, ascending.
@@ -185,7 +185,7 @@ def references(labels: np.ndarray, most: int = REFERENCES) -> np.ndarray:
 def fit_familiarity(
     training: np.ndarray, validation: np.ndarray, logits: np.ndarray | None = None
 ) -> Familiarity | None:
-    """Measure how unlike the training images others of the same kind are.
+    """Measure how much other images of the same kind differ from the training images.
 
     The limit is the conformal quantile of the validation scores (Vovk et al. 2005): of new images of the same
     kind at most 1 in 100 lies beyond it, or 1 in n + 1 where n, the validation images, are fewer than 99.
@@ -193,7 +193,7 @@ def fit_familiarity(
     Args:
         training: float (R, C), average-pooled features of the images to keep.
         validation: float (n, C), of images that were not trained on.
-        logits: float (n, K), of classes that exclude each other, of the validation images; None where there are none.
+        logits: float (n, K) of the validation images, for mutually exclusive classes; None where there are none.
 
     Returns:
         The reference; None for fewer than `FEWEST` validation images, or features without a spread.
@@ -207,7 +207,7 @@ def fit_familiarity(
     principal = min(PRINCIPAL, len(known) // 4, len(axes) // 2)
     joined = logits is not None and principal >= LEAST
     directions = axes[: principal if joined else DIRECTIONS].T.astype(np.float16)
-    kept = centred[:0] if joined else centred  # what lies outside needs no training images
+    kept = centred[:0] if joined else centred  # the residual needs no training images
     places = kept @ directions.astype(np.float32)
     rest = np.maximum((kept**2).sum(axis=1) - (places**2).sum(axis=1), 0.0)
     found = Familiarity(
@@ -222,10 +222,10 @@ def fit_familiarity(
 
 
 def principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
-    """float32 (d, C): orthonormal axes along which rows of mean zero differ, those along which they differ most first.
+    """float32 (d, C): orthonormal principal axes of rows with mean zero, largest variance first.
 
-    By the eigenvectors of the smaller matrix of products: with 420 rows of 1,280 numbers a sixth of the time of a singular
-    value decomposition. On one thread: beside other programs two of BLAS wait for each other ten times as long.
+    From the eigenvectors of the smaller Gram matrix: with 420 rows of 1,280 numbers in a sixth of the time of a singular
+    value decomposition. On one thread: beside other programs two threads of BLAS wait ten times as long for each other.
 
     Args:
         centred: float (n, C), n at least 1.
@@ -247,7 +247,7 @@ def principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
 
 
 def _limited(found: Familiarity, validation: np.ndarray, logits: np.ndarray | None) -> Familiarity | None:
-    """With its weight and limit, from validation images; None where all of them lie at one place."""
+    """The reference with its weight and limit from validation images; None where all of these coincide."""
     said = np.zeros((len(validation), 1)) if logits is None else logits
     if logits is not None:
         outside, sure = float(found.residual(validation).mean()), float(about_mean(logits).max(axis=1).mean())

@@ -1,7 +1,7 @@
 """A classifier: one flat Keras graph from images to logits, and the facts kept with it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
-contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
+contract, temperature and the rest are stored in it as one more member, `tlkit.json`; a summary of
 the training images as another, `tlkit-familiarity.npz`.
 """
 
@@ -35,13 +35,13 @@ from tlkit.tasks.task import Task
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network with the facts that its answers depend on.
+    """A network with the facts that its predictions depend on.
 
     Args:
-        model: images (B, H, W, 3), RGB 0..255, to logits (B, K); of clips (B, T, H, W, 3) and a mask (B, T), 1 where there
+        model: images (B, H, W, 3), RGB 0..255, to logits (B, K); for clips (B, T, H, W, 3) and a mask (B, T), 1 where there
             is a frame.
-        facts: what it must know.
-        familiarity: what it was trained on, to recognise what is unlike it; None where that was not measured.
+        facts: see `Facts`.
+        familiarity: a summary of its training images, to recognise unlike ones; None where it was not measured.
     """
 
     model: keras.Model
@@ -53,14 +53,14 @@ class Classifier:
         return replace(self, facts=replace(self.facts, **changes))
 
     def knowing(self, familiarity: Familiarity | None) -> "Classifier":
-        """The same network with what it was trained on."""
+        """The same network with this familiarity."""
         return replace(self, familiarity=familiarity)
 
 
 def compose(
     backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: Task = SINGLE
 ) -> Classifier:
-    """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`.
+    """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as in `Facts`.
 
     Raises:
         TlkitError: the backbone has layers that are not Keras's own: the file would not load in plain Keras.
@@ -81,7 +81,7 @@ def compose(
 
 
 FRAMES = "frames"  # layer: every frame as an image of its own
-SEQUENCE = "frames_seen"  # layer: the features of those that are there
+SEQUENCE = "frames_seen"  # layer: the features of the existing frames
 
 
 def compose_clips(
@@ -94,7 +94,7 @@ def compose_clips(
 ) -> Classifier:
     """Put a head over time on the backbone: clips (B, T, H, W, 3) and a mask (B, T) to logits (B, K), one flat graph.
 
-    The frames of all clips are one batch of images to the backbone; arguments and errors as of `compose`.
+    The frames of all clips are one batch of images to the backbone; arguments and errors as for `compose`.
     """
     _refuse_foreign(backbone)
     shape = tuple(backbone.model.input_shape[1:])
@@ -114,7 +114,7 @@ def compose_clips(
 
 
 def network_of(classifier: Classifier) -> keras.Model:
-    """The network with the layers of a classifier that was trained just now, and without its optimizer."""
+    """The network of a newly trained classifier, with its layers and without its optimizer."""
     return keras.Model(classifier.model.input, classifier.model.output)
 
 
@@ -152,17 +152,17 @@ def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def output_of(model: keras.Model, layer: str) -> keras.KerasTensor:
-    """What a layer gives in this model; the layer may be part of others too, where it was called before."""
+    """The output of a layer in this model; the layer may have been called before in other models."""
     return next(call.outputs[0] for call in calls(model) if call.operation.name == layer)
 
 
 def seam(classifier: Classifier) -> keras.KerasTensor:
-    """The grid (B, h, w, C), the tensor between backbone and head; of clips (B*T, h, w, C)."""
+    """The grid (B, h, w, C), the tensor between backbone and head; for clips (B*T, h, w, C)."""
     return output_of(classifier.model, classifier.facts.grid_layer)
 
 
 def with_features(classifier: Classifier) -> keras.Model:
-    """Images -> logits (B, K) and average-pooled grid (B, C), which `familiarity` looks at; of clips the mean of their frames."""
+    """Images -> logits (B, K) and average-pooled grid (B, C), the input of `familiarity`; for clips the mean of their frames."""
     if classifier.facts.clip is not None:
         features = output_of(classifier.model, TIME_MEAN)
     else:
@@ -184,7 +184,7 @@ def load(path: Path) -> Classifier:
     """Read a classifier. Keras's safe mode stays on: nothing in the file is executed.
 
     Raises:
-        TlkitError: no such file, none of ours, damaged, or with layers that are not Keras's own or hold code.
+        TlkitError: no such file, not written by tlkit, damaged, or with layers that are not Keras's own or hold code.
     """
     facts = read_facts(path)
     with reading(path, AGAIN):

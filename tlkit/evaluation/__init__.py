@@ -1,1 +1,1 @@
-"""Predictions to results."""
+"""From predictions to results."""

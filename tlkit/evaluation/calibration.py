@@ -13,7 +13,7 @@ from tlkit.evaluation.results import Abstention, Reliability
 from tlkit.tasks.registry import of_truth
 
 BINS = 15
-DRAWS = 1000  # behind the interval of the calibration error
+DRAWS = 1000  # of noise, for the interval of the calibration error
 TEMPERATURES = (0.05, 20.0)  # beyond these the fit says more about too few images than about the network
 
 
@@ -46,11 +46,11 @@ def calibration_error_interval(
 ) -> Interval | None:
     """Interval of the expected calibration error in `BINS` bins, by test inversion (Carpenter 1999).
 
-    The error adds up absolute gaps, so chance alone makes it positive, and a bootstrap, which adds chance to
-    chance, lies above the truth. Instead: for a supposed error, the gaps nearest to the observed ones that add
-    up to it (Duchi et al. 2008) are drawn with the noise of these images; supposed errors under which the
-    observed one is neither among the 2.5 % lowest nor the 2.5 % highest are the interval. It begins at 0 where
-    perfect calibration explains what was seen.
+    The error sums absolute gaps, so noise alone makes it positive, and a bootstrap, which adds noise to noise,
+    is too high. Instead, for a supposed error, the gaps nearest to the observed ones that add up to it (Duchi
+    et al. 2008) are drawn with the noise of these images; the interval holds the supposed errors under which
+    the observed one is neither among the 2.5 % lowest nor the 2.5 % highest. It begins at 0 where perfect
+    calibration explains the observed error.
 
     Args:
         confidence: float (n,), probability of the predicted class, 0..1.
@@ -76,9 +76,9 @@ def calibration_error_interval(
     accuracy = np.bincount(place, weights=correct, minlength=BINS) / np.maximum(images, 1)
 
     def not_below(supposed: float) -> float:
-        """Share of draws that come out at least as high as what was observed; rises with `supposed`."""
+        """Share of draws at least as high as the observed error; rises with `supposed`."""
         nearest = _adding_up_to(gaps, supposed)
-        # More errors than were seen are noisier than what was seen.
+        # An accuracy nearer to one half than the observed one is noisier.
         then = np.clip(accuracy + (gaps - nearest) / share, 0.0, 1.0)
         wider = np.sqrt(np.maximum(1.0, _bernoulli(then, images) / _bernoulli(accuracy, images)))
         return float((np.abs(nearest + noise * wider).sum(axis=1) >= observed).mean())
@@ -89,13 +89,13 @@ def calibration_error_interval(
 
 
 def _bernoulli(share: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Variance of a hit, half a hit and half a miss added, so that it is never 0."""
+    """Variance of a hit, with half a hit and half a miss added so that it is never 0."""
     smoothed = (share * n + 0.5) / (n + 1)
     return smoothed * (1 - smoothed)
 
 
 def _adding_up_to(gaps: np.ndarray, total: float) -> np.ndarray:
-    """The nearest gaps whose absolute values add up to `total`: all shrunk by as much, or all scaled up."""
+    """The nearest gaps whose absolute values add up to `total`: all shrunk by the same amount, or all scaled up."""
     size = np.abs(gaps)
     if total >= size.sum():
         return gaps * (total / size.sum()) if size.sum() else gaps
@@ -121,9 +121,9 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of the highest likelihood on held-out images (Guo et al. 2017), within `TEMPERATURES`.
 
-    Logits are divided by it before the softmax. It changes no most probable class, only its confidence. Where the
-    images cannot say - fewer than two, or no error among them, so that the likelihood rises
-    without limit as it falls - it is never below 1.
+    Logits are divided by it before the softmax. It does not change the most probable class, only its confidence. Where
+    the images cannot determine it (fewer than two, or no error among them, so that the likelihood rises without limit
+    as it falls), it is never below 1.
 
     Args:
         logits: float (n, K), of images that were not trained on.
@@ -133,7 +133,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) < 2 or logits.shape[1] < 2 or not known:
         return 1.0
     low, high = np.log(TEMPERATURES)
-    # Convex in 1/T, hence with a single valley in log T.
+    # Convex in 1/T, hence with a single minimum in log T.
     found = minimize_scalar(
         lambda log: negative_log_likelihood(logits, labels, float(np.exp(log))),
         bounds=(low, high),
@@ -145,13 +145,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return max(1.0, temperature) if separated else temperature
 
 
-# -- When to say nothing: the confidence above which answers are as precise as was asked for ---
+# -- Abstention: the confidence above which answers are as precise as was asked for ---
 
 RISK = 0.05  # how often, over validation sets, the bound of one threshold may promise too much
 
 
 def lowest_precision(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """What the precision is at least, 95 times in 100, after so many hits among n; 0..1.
+    """Lower 95 % bound of the precision after `hits` among n; 0..1.
 
     The one-sided bound of Clopper and Pearson (1934), exact for every n. Takes fractions, for images in groups.
     """
@@ -159,7 +159,7 @@ def lowest_precision(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def fewest_images(target: float) -> int:
-    """The fewest images that show a precision of `target` where none of them is an error."""
+    """The fewest images that show a precision of `target`, without an error among them."""
     return int(np.ceil(np.log(RISK) / np.log(target)))
 
 
@@ -167,8 +167,8 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float,
     """The lowest threshold of confidence whose answers are shown to reach the precision.
 
     Selective classification with a guaranteed risk (Geifman and El-Yaniv 2017), with the exact bound at every
-    threshold and no further price for the search: precision falls as more is answered, so a threshold that
-    promises too much is met about as often as one bound errs (3 to 6 times in 100, benchmarks/coverage.py).
+    threshold and no correction for the search: precision falls as more is answered, so a threshold that
+    promises too much occurs about as often as one bound errs (3 to 6 times in 100, benchmarks/coverage.py).
 
     Args:
         confidence: float (n,) of validation images, after the temperature; 0..1.
@@ -184,10 +184,10 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float,
     order = np.argsort(-confidence, kind="stable")
     ranked, n = confidence[order], len(order)
     worth = 1.0 if groups is None else effective_size(correct, groups) / n
-    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))  # equals are answered together
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))  # ties are answered together
     hits, answered = correct[order].cumsum()[last] * worth, (last + 1) * worth
     enough = np.flatnonzero(lowest_precision(hits, answered) >= target)
-    # A rounded-down copy still reaches itself after a trip through float32 or nine digits of text.
+    # Rounded down, so that the confidence still reaches it after conversion to float32 or nine digits of text.
     return None if not len(enough) else float(np.floor(ranked[last[enough[-1]]] * 1e6) / 1e6)
 
 

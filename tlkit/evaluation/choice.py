@@ -19,10 +19,10 @@ CHOICE_FORMAT = 1
 KINDS = ("probe", "fine-tuned", "interpolated", "soup")
 """From simple to complex: the head alone, an epoch of a stage, between the two, the mean of several epochs."""
 NOT_GAINED = {
-    IMAGE: "Fine-tuning did not help here: the backbone is as it was pretrained, and only the head has learned.",
-    CLIP: "Reading the frames in order did not help here: the mean over time answers.",
+    IMAGE: "Fine-tuning did not help here: the backbone keeps its pretrained weights, and only the head was trained.",
+    CLIP: "Reading the frames in order did not help here: the mean over time ships.",
 }
-"""What it means that the simplest candidate ships, by what a sample is called."""
+"""The note where the simplest candidate ships, by the word for a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Candidate:
         name: in words.
         kind: one of `KINDS`.
         accuracy: share right, 0..1; what counts as right is `Choice.measure`.
-        log_loss: of the probabilities, with the temperature that suits this candidate best.
+        log_loss: of the probabilities, at the best temperature for this candidate.
         gained: accuracy minus that of the simplest candidate, with its paired interval; None for that one itself.
         lowered: log loss of the simplest candidate minus this one's, likewise: positive is better.
     """
@@ -54,7 +54,7 @@ class Choice:
         candidates: the simplest first.
         chosen: name of the one that ships.
         reason: one sentence.
-        held_out: what the images are that decided, in words: "37 validation images".
+        held_out: the images used for the choice, in words: "37 validation images".
         measure: what `accuracy` is: "accuracy", "balanced accuracy" or what the task calls its score.
         loss: what `log_loss` is.
         gained: split -> accuracy of what ships minus that of the simplest candidate, there; measured afterwards.
@@ -74,12 +74,12 @@ class Choice:
         return next(one for one in self.candidates if one.name == self.chosen)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-able, the content of choice.json; `from_json` restores it."""
+        """The content of choice.json; `from_json` restores it."""
         return {"format": CHOICE_FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Choice":
-        """Restore what `as_json` gave."""
+        """Restore the value of `as_json`."""
         own = {name: value for name, value in content.items() if name != "format"}
         candidates = tuple(
             Candidate(**row | {name: row[name] and Metric(**row[name]) for name in _METRICS})
@@ -92,18 +92,19 @@ class Choice:
 _METRICS = ("accuracy", "log_loss", "gained", "lowered")
 
 
-# -- Which of several sets of weights to ship, by what they say about the same held-out images ---
+# -- Which of several sets of weights to ship, by their predictions for the same held-out images ---
 #
 # The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees), paired: whatever is more
 # complex has to be better than what is simpler by more than one standard error of the difference on the same images.
 # Accuracy decides. Few images make it coarse, though: with 37 of them the standard error of a difference is three
-# points, and gains of that size would be left lying. So where accuracies are within one standard error, the log loss of
-# temperature-scaled probabilities decides by the same rule, which hears every image and not only those at the border.
+# points, and gains of that size would be missed. So where accuracies are within one standard error, the log loss of
+# temperature-scaled probabilities decides by the same rule: it depends on every image, not only on those at the boundary.
 #
 # A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
-# much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
-# errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
-# fine-tuning, or what lies between, has beaten the simplest already: the best epochs of worse training are chance maxima.
+# much more often, so it has to be further ahead, by the margin that makes it one time in six again (Šidák 1967): 1.6
+# standard errors for the best of three, 2.6 for an epoch that these images picked among 40. And a mean of epochs is only
+# considered where fine-tuning, or an interpolation, has already beaten the simplest: the best epochs of worse training
+# are chance maxima.
 
 TOLERANCE = 1 + 1e-9  # a difference of one standard error is none
 _MOST = -float(np.log(np.finfo(np.float64).eps))  # of a loss
@@ -116,7 +117,7 @@ class Entry(NamedTuple):
         name: in words.
         kind: one of `tlkit.evaluation.choice.KINDS`.
         logits: float (n, K), of the same images in the same order for all candidates.
-        tried: of how many it is the best by these images, or made of the best; 1 where they did not pick it.
+        tried: the number of which these images picked it, or what it is made of, as the best; 1 where they did not.
     """
 
     name: str
@@ -152,7 +153,7 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCan
         entry: the candidate.
         labels: int (n,), 0..K-1; n at least 1. Where an image may have several, (n, K) of 0 and 1: then `right` is F1
             of its labels.
-        balanced: every class weighs the same, so that the mean of `right` is balanced accuracy; not of several labels.
+        balanced: every class weighs the same, so that the mean of `right` is balanced accuracy; not for several labels.
     """
     weights = np.ones(len(labels))
     if balanced:
@@ -166,13 +167,13 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCan
 def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
     """Choose, by the rule above.
 
-    Of candidates of one kind, only the best (accuracy, then log loss) stands for it. From simple to complex, each
-    has to beat the one chosen so far; a soup is not held against the first.
+    Of candidates of one kind, only the best (accuracy, then log loss) is considered. From simple to complex, each
+    has to beat the one chosen so far; a soup is not compared with the first.
 
     Args:
         entries: candidates; the first is the simplest.
         labels: int (n,), 0..K-1, of held-out images; n at least 1.
-        groups: int (n,); images of a group are no independent evidence.
+        groups: int (n,); images of a group are not independent.
         balanced: every class weighs the same.
     """
     verdicts, task = [judge(entry, labels, balanced) for entry in entries], of_truth(labels)

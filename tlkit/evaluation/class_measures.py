@@ -1,4 +1,4 @@
-"""The measures of images of one class each, every one with its interval; and accuracy by slice."""
+"""The metrics for images of one class each, all with intervals; and accuracy by slice."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class Share(NamedTuple):
     """A metric that is the share of images of which something is true, with Wilson's interval.
 
     Args:
-        name: for people.
+        name: as displayed.
         meaning: one or two plain sentences, for the report.
         of: bool (n,) of the labelled images of a split.
     """
@@ -60,11 +60,11 @@ SHARES = {
 
 
 def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
-    """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
+    """Measure the labelled images of one split; `evaluate.evaluate` documents the metrics.
 
     Args:
         rows: n images, all with labels.
-        wanted: what for; the true class is sliced by in any case.
+        wanted: what to measure; slices by true class are always included.
         groups: int (n,), or None.
     """
     labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
@@ -107,13 +107,13 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
 
 
 def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, Column]:
-    """The columns and the true class; an array of objects, so that classes called 0 to 99 are no numbers."""
+    """The columns and the true class, as an array of objects so that classes named 0 to 99 are not taken for numbers."""
     names = np.array([*rows.classes, ""], dtype=object)
     return {"class": names[rows.labels], **columns}
 
 
 def top_accuracy(labels: np.ndarray, logits: np.ndarray, top_k: int, groups: Groups) -> dict[str, Metric]:
-    """Top-k accuracy, where there are classes enough."""
+    """Top-k accuracy, where there are enough classes."""
     classes = logits.shape[1]
     k = top_k if classes > top_k else min(3, classes - 1)
     if k < 2:
@@ -123,7 +123,7 @@ def top_accuracy(labels: np.ndarray, logits: np.ndarray, top_k: int, groups: Gro
 
 
 def _ahead(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes are ahead of the true one; on a tie the first, as in `Predictions.predicted`."""
+    """How many classes are ahead of the true one; in a tie the first class is, as in `Predictions.predicted`."""
     of_truth = np.take_along_axis(logits, labels, axis=1)
     ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(logits.shape[1]) < labels))
     return ahead.sum(axis=1)
@@ -144,7 +144,7 @@ class Confused(NamedTuple):
 
     @classmethod
     def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> "Confused":
-        """Those of n images, int64 (n,) both, of so many classes."""
+        """The cells of n images, truth and prediction int64 (n,), of so many classes."""
         cells, place, counts = np.unique(labels * classes + predicted, return_inverse=True, return_counts=True)
         return cls(np.stack(np.divmod(cells, classes), axis=1), counts, place)
 
@@ -168,7 +168,7 @@ def from_confusion(confused: Confused, per_class: tuple[ClassResult, ...], group
         "macro_precision": float(np.mean([row.precision or 0.0 for row in met])),
         "macro_recall": float(np.mean([row.recall or 0.0 for row in met])),
         "macro_f1": float(np.mean([row.f1 or 0.0 for row in met])),
-        # Undefined where truth and prediction are one and the same single class.
+        # Undefined where truth and prediction are the same single class.
         "cohen_kappa": float(kappa) if len(confused.cells) > 1 else None,
     }
     if len(present) < 2:  # a mean over one class is that class's accuracy, not a macro average
@@ -275,9 +275,9 @@ def _share(hits: np.ndarray, groups: Groups) -> Metric:
 
 # -- Accuracy by slice: on images that share a property, against all the others ---
 
-FEWEST = 10  # images a slice must have, and as many beside it
+FEWEST = 10  # images a slice must have, and as many outside it
 SIGNIFICANT = 0.05
-MANY = 10  # different numbers; from there on they are cut into thirds
+MANY = 10  # distinct numbers; more are cut into thirds
 
 
 def slices(columns: Mapping[str, Column], correct: np.ndarray, groups: Groups = None) -> tuple[SliceResult, ...]:
@@ -325,7 +325,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def _parts(values: Column) -> Iterator[tuple[str, np.ndarray]]:
-    """(what they share, bool (n,)) of each slice of a column."""
+    """(the shared value, bool (n,)) of each slice of a column."""
     numbers = _numbers(values)
     if numbers is None:
         names = np.asarray(values, dtype=object)
@@ -361,7 +361,7 @@ def _accuracy(correct: np.ndarray, inside: np.ndarray, groups: Groups) -> Metric
 
 
 def _p_value(correct: np.ndarray, inside: np.ndarray, groups: Groups) -> float:
-    """That images inside are no harder than the others, one-sided."""
+    """One-sided p-value that images inside are no harder than the others."""
     if groups is None:
         from scipy.stats import fisher_exact  # takes 0.3 s to load, and most evaluations have no slices
 

@@ -55,8 +55,8 @@ def paired_interval(differences: np.ndarray, groups: Groups = None, *, step: flo
         differences: float (n,), second minus first on each image.
         groups: int (n,), or None.
         step: what one more image could change; one such image (or a group that differs as much as groups do,
-            and no less than by that) is added on either side (Bonett and Price 2012), so that no difference at
-            all is not mistaken for certainty.
+            but at least by that) is added on either side (Bonett and Price 2012), so that the absence of any
+            difference is not mistaken for certainty.
         seed: of the resamples.
     """
     codes = np.arange(len(differences)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -81,7 +81,7 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
         runs: name -> predictions of the same n labelled images in the same order, classes in the same order.
 
     Returns:
-        One comparison a pair; with several pairs their p-values are corrected together (Holm 1979).
+        One comparison for each pair; the p-values of several pairs are corrected together (Holm 1979).
     """
     first = next(iter(runs))
     return row_of(COMPARED, runs[first].task)(runs)
@@ -101,8 +101,8 @@ def _compare_classes(runs: Mapping[str, Predictions]) -> list[Comparison]:
 def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Metric], float, str]:
     """Second minus first in accuracy, balanced accuracy and log loss; the p-value of the first, and its test.
 
-    Where an image may have several labels, accuracy is the share with every one right, and F1 of each image takes the
-    place of balanced accuracy.
+    Where an image may have several labels, accuracy is the share with every one right, and F1 of each image replaces
+    balanced accuracy.
     """
     groups, n = group_codes(first.groups), len(first)
     hits = second.correct.astype(np.float64) - first.correct
@@ -138,7 +138,7 @@ def _grades(first: Predictions, second: Predictions, hits: np.ndarray, groups: G
 
 
 SECOND = {SINGLE.name: _balanced, MULTI.name: _samples_f1, ORDINAL.name: _grades}
-"""What is compared besides accuracy and log loss; one row a task of classes."""
+"""What is compared besides accuracy and log loss; one row for each task with classes."""
 
 
 # -- Numbers: mean absolute errors on the same images ---
@@ -209,11 +209,11 @@ COMPARED = {
     ORDINAL.name: _compare_classes,
     NUMBER.name: _compare_numbers,
 }
-"""One row a task."""
+"""One row for each task."""
 
 
 def _loss(rows: Predictions) -> np.ndarray:
-    """-log p(truth) of each image, float64 (n,), at most that of the least float above 0 (as scikit-learn clips)."""
+    """-log p(truth) of each image, float64 (n,), at most that of the smallest float above 0 (as scikit-learn clips)."""
     return np.minimum(image_losses(rows.logits, rows.truth, rows.temperature), -np.log(_SMALLEST))
 
 
@@ -261,7 +261,7 @@ def _sentence(names: tuple[str, str], gained: Metric, significant: bool, tested:
 # -- Does order matter? What a classifier of clips gains over the mean over time, and over its own answers to shuffled frames ---
 
 MEASURED = {"mean": "accuracy_of_mean", "shuffled": "accuracy_shuffled"}  # metrics of a split
-MAIN = ("test", WITHOUT_SPLIT, "val")  # the first that there is, is spoken of
+MAIN = ("test", WITHOUT_SPLIT, "val")  # the sentence is about the first one present
 
 
 def with_order(
@@ -272,14 +272,14 @@ def with_order(
     Args:
         evaluation: of the predictions.
         predictions: of N clips.
-        others: as of `judgement.said_otherwise`.
-        clip: what reads the frames; None for images, of which there is nothing to say.
+        others: from `judgement.said_otherwise`.
+        clip: what reads the frames; None for images, to which this does not apply.
     """
     if clip is None:
         return evaluation
     splits, notes = {name: replace(result, sample=CLIP) for name, result in evaluation.splits.items()}, []
     evaluation = replace(evaluation, splits=splits)
-    if not predictions.task.can("balance"):  # of several labels, or numbers, there is no accuracy
+    if not predictions.task.can("balance"):  # several labels and numbers have no accuracy
         return evaluation
     splits = dict(splits)
     for name, result in evaluation.splits.items():
@@ -298,7 +298,7 @@ def with_order(
 
 
 def _ships(predictions: Predictions, others: dict[str, np.ndarray], clip: ClipFacts) -> str:
-    """What answers: what reads the frames in order, or the mean where that was chosen."""
+    """What ships, in words: the head that reads the frames in order, or the mean where that was chosen."""
     if "mean" in others and np.allclose(predictions.logits, others["mean"], atol=1e-3):
         return "mean" if clip.time == "mean" else f"the mean ships, not {clip.time}"
     return clip.time

@@ -51,7 +51,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np
         the m positives times sqrt(m / (m - 1)).
     """
     influences = np.zeros(len(labels))
-    # What scores below every positive changes nothing; of thousands of classes that is nearly everything.
+    # Images that score below every positive change nothing; with thousands of classes these are nearly all.
     order = np.flatnonzero(scores >= scores[labels].min())
     order = order[np.argsort(-scores[order], kind="stable")]
     truth = labels[order]
@@ -97,7 +97,7 @@ def class_curves(
         groups: int (n,), or None.
 
     Returns:
-        class -> (ROC-AUC, average precision), for classes with images and images beside them; the curves of the
+        class -> (ROC-AUC, average precision), for classes with positive and negative images; the curves of the
         `CURVES` classes with the lowest average precision; roc_auc and mean_average_precision, over those
         classes (of two classes, over class 1).
     """
@@ -116,12 +116,12 @@ def one_versus_rest(
     groups: Groups,
     n: int,
 ) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
-    """What `class_curves` returns, wherever the positives of a class come from.
+    """As `class_curves`, with the positives of each class given by a function.
 
     Args:
         names: K classes.
         of_class: class -> bool (n,), its images.
-        present: classes that have images, and images beside them.
+        present: classes with positive and negative images.
         counted: those of them that the means are over.
         chances: class -> float (n,), its probability; None where they are not defined.
         groups: int (n,), or None.
@@ -154,7 +154,7 @@ def _drawn(name: str, positive: np.ndarray, scores: np.ndarray, areas: tuple[Met
 
 
 def curves_of(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points of both curves as scikit-learn has them, which takes ten times as long, most of it to look at its arguments.
+    """Points of both curves as in scikit-learn, which takes ten times as long, mostly to validate its arguments.
 
     Args:
         positive: bool (n,); both must occur.
@@ -184,7 +184,7 @@ def _thinned(*columns: np.ndarray) -> list[np.ndarray]:
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray, groups: Groups = None) -> RiskCoverage:
     """The risk-coverage curve: error rate as images are answered in order of falling confidence.
 
-    Images of the same confidence come in any order: each counts as the mean of its equals.
+    The order of images of equal confidence is arbitrary: each counts as the mean of these.
 
     Args:
         confidence: float (n,), 0..1; n at least 1.

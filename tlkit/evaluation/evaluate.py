@@ -23,7 +23,7 @@ MEASURES = {
     ORDINAL.name: measure_ordinal,
     NUMBER.name: measure_number,
 }
-"""One row a task."""
+"""One row for each task."""
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
     """Measure every split that has labelled images, and under "images" those that are in no split.
 
     Metrics, each with n and a 95 % interval where there is a sound one; where the predictions have groups,
-    groups instead of images are what chance draws (see `intervals`):
+    groups instead of images are the sampling units (see `intervals`):
 
     - accuracy, top_5_accuracy (the name follows k; with `top_k` classes or fewer k is 3 or 2, with two
       classes it is left out): share of images, Wilson interval.
@@ -51,28 +51,28 @@ def evaluate(
       where there are two classes (0..1), as scikit-learn has it; interval as of log_loss.
     - expected_calibration_error: 15 bins of equal width on the confidence of the predicted class; interval by
       test inversion.
-    - log_loss, brier and expected_calibration_error once more with `_uncalibrated` at the end, without the
+    - log_loss, brier and expected_calibration_error also with `_uncalibrated` at the end, without the
       temperature, where there is one.
     - area_under_risk_coverage: see `RiskCoverage`.
     - coverage, selective_precision: of the threshold, where there is one.
 
-    Images that the predictions know to be in training, or nearly, are counted in `leak`; the others are then
-    measured once more, as test_unseen (as unseen where there is no split).
+    Images that are known to be training images, or near-duplicates of one, are counted in `leak`; the others are
+    then measured again, as test_unseen (as unseen where there is no split).
 
-    Where an image may have several labels, each class is a question of its own, answered yes from a probability of 0.5
-    on, and the metrics are: mean_average_precision and roc_auc, means over the classes that some images have and others
+    Where an image may have several labels, each class is a separate question, answered yes at a probability of 0.5 or
+    more, and the metrics are: mean_average_precision and roc_auc, means over the classes that some images have and others
     have not; micro_ and macro_ precision, recall and f1, over all questions together and as means over the classes that
-    have an image or are answered; samples_f1, the mean over images of F1 of its labels; subset_accuracy, the share of
+    have an image or are predicted; samples_f1, the mean over images of F1 of its labels; subset_accuracy, the share of
     images with every label right; hamming_loss, the share of wrong answers; log_loss, brier (0..1) and
-    expected_calibration_error over all questions. There is no confusion between classes, no risk over coverage, no threshold.
+    expected_calibration_error over all questions. There is no confusion matrix, no risk-coverage curve, no threshold.
 
     Grades and numbers: see `number_measures`. A metric that is not defined (no second class, logits not finite) is None.
 
     Args:
-        predictions: of labelled images; the others are only mentioned.
+        predictions: of labelled images; unlabelled ones are only mentioned.
         top_k: see above.
         columns: name -> a value for each row of the predictions, "" or NaN where there is none; see `slices`.
-            The classes are sliced by in any case. Training images are not.
+            Slices by class are always included; training images are not sliced.
         target_precision: what the threshold of the predictions was chosen for.
     """
     measured: dict[str, SplitResult] = {}
@@ -120,7 +120,7 @@ def _leak(in_training: np.ndarray) -> Leak:
 
 
 def _notes(result: SplitResult, images: int, rows: Predictions) -> list[str]:
-    """What a reader of the numbers must know about the split."""
+    """What a reader of the results must know about the split."""
     notes = []
     if images > result.n:
         notes.append(f"{result.split}: {images - result.n} of {images} images have no label and were not counted.")

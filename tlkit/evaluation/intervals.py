@@ -1,11 +1,11 @@
 """95 % intervals: closed forms where there is one, the bootstrap over images where there is none.
 
-Images of one group (a patient, a clip) are no independent evidence: with `groups`, int (n,), whole groups are
-what is drawn, and Student's t with groups - 1 degrees of freedom takes the place of the normal distribution.
+Images of one group (a patient, a clip) are not independent: with `groups`, int (n,), whole groups are
+resampled, and Student's t with groups - 1 degrees of freedom takes the place of the normal distribution.
 
-Every function returns `(low, high)`, or None where the data cannot say. With nothing to resample but
-agreement (no error at all, say) a bootstrap would claim certainty, and a loss that rests on two or three
-images has no interval (five constructions were tried; all covered far less than 95 %).
+Every function returns `(low, high)`, or None where the data cannot determine them. Where all images agree (no
+error at all, say) a bootstrap would claim certainty, and a loss that rests on two or three images has no
+interval (five constructions were tried; all covered far less than 95 %).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ Groups = np.ndarray | None
 
 LEVEL = 0.95
 RESAMPLES = 1000
-FEWEST = 20  # images that a mean must rest on in effect
+FEWEST = 20  # images that a mean must effectively rest on
 CHUNK = 2_000_000  # numbers drawn at once, so that memory stays flat
 _Z = float(ndtri(0.5 + LEVEL / 2))
 
@@ -62,7 +62,7 @@ def spread(influences: np.ndarray, groups: Groups = None) -> float:
 
 
 def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
-    """How many independent images say as much about the mean of bool (n,) as these do; at most n.
+    """How many independent images would determine the mean of bool (n,) as well as these do; at most n.
 
     n over the design effect (Kish 1965), reduced for the few groups it is estimated from (Korn and
     Graubard 1998). With nothing but hits, or none, a group counts for one.
@@ -77,7 +77,7 @@ def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
 
 
 def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval | None:
-    """Of the mean of bool (n,): Wilson's, by group with the effective size in the place of n."""
+    """Wilson's interval of the mean of bool (n,); with groups, the effective size replaces n."""
     if groups is None or not len(hits):
         return wilson(int(hits.sum()), len(hits))
     size = effective_size(hits, groups)
@@ -93,7 +93,7 @@ def resamples(counts: np.ndarray, rng: np.random.Generator, times: int = RESAMPL
         times: how many resamples in all.
 
     Yields:
-        float64 (b, M), in pieces of at most `CHUNK` numbers, `times` rows together.
+        float64 (b, M), in pieces of at most `CHUNK` numbers, `times` rows in total.
     """
     shares = counts / counts.sum()
     piece = max(1, min(times, CHUNK // max(1, len(counts))))
@@ -145,8 +145,8 @@ def on_log_scale(value: float, deviation: float, reach: float = _Z) -> Interval 
 def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """Scores that depend on the confusion matrix alone, for B matrices at once.
 
-    Macro averages run over the classes that have an image, those of precision, recall and F1 over classes that are
-    predicted and have none among all images too, as 0; a class that was never predicted has precision 0.
+    Macro averages are over the classes that have an image; those of precision, recall and F1 also over predicted
+    classes without any image, as 0; a class that was never predicted has precision 0.
 
     Args:
         cells: int (M, 2), truth and prediction of each occupied cell of the matrix.
@@ -180,7 +180,7 @@ def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndar
 
 
 def _indicator(codes: np.ndarray, classes: int) -> csr_array:
-    """Sparse (M, classes), 1 where a cell belongs to a class: with a thousand classes a dense one is minutes."""
+    """Sparse (M, classes), 1 where a cell belongs to a class: with a thousand classes a dense one takes minutes."""
     return csr_array((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), classes))
 
 
@@ -189,8 +189,8 @@ def confusion_intervals(
 ) -> dict[str, Interval | None]:
     """Interval of everything in `confusion_scores`: spread by bootstrap, shape by logit.
 
-    F1 is concave in what it averages: with few images of each class it is too low, and resamples are too low
-    once more. What they lose against the value is given back (Efron and Tibshirani 1993, chapter 10).
+    F1 is concave in what it averages: with few images of each class it is biased low, and resamples are biased
+    once more. Their bias against the value is corrected (Efron and Tibshirani 1993, chapter 10).
 
     Args:
         cells: int (M, 2), truth and prediction of each occupied cell of the confusion matrix, row by row.

@@ -1,4 +1,4 @@
-"""What is fitted after training: the threshold of abstention, the reference of familiarity; and what clips are answered."""
+"""What is fitted after training: the threshold of abstention and the reference of familiarity; and how clips are read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ def refuse_hopeless(target: float | None, splits: Splits) -> None:
 
 
 def refuse_target(target: float | None, task: Task) -> None:
-    """Raise where a precision is asked for and the task has no one answer to withhold.
+    """Raise where a precision is asked for and the task has no single answer to withhold.
 
     Raises:
         TlkitError: saying what to look at instead.
@@ -71,7 +71,7 @@ def _shown_at_most(images: int) -> float:
 
 
 def find_threshold(predictions: Predictions, target: float) -> tuple[float | None, str]:
-    """The confidence from which on answers are precise enough, None where there is none; and how it was found.
+    """The lowest confidence at which answers are precise enough, None where there is none; and how it was found.
 
     Args:
         predictions: the validation images among them.
@@ -94,20 +94,20 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
 
 
 EXCLUSIVE = {SINGLE.name: True, MULTI.name: False, ORDINAL.name: False, NUMBER.name: False}
-"""Whether logits are of classes that exclude each other, so that being unsure of all of them says something."""
+"""Whether logits are of classes that exclude each other, so that low confidence in all of them is informative."""
 
 
 def learn_familiarity(
     source: FeatureSource, dataset: Dataset, splits: Splits, logits: np.ndarray, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
-    """What the training images look like to the finished network, and how far the held-out ones are from them.
+    """The features of the training images in the finished network, and how far the held-out ones are from them.
 
     Args:
         source: of the network's features, `FeatureSource.of_classifier`.
         dataset: N images.
         splits: of them.
-        logits: float (N, K), what it says of them.
-        story: hears the progress.
+        logits: float (N, K), its outputs.
+        story: reports the progress.
 
     Returns:
         The reference, None where there are too few validation images; and unfamiliarity float32 (N,), NaN for
@@ -135,23 +135,23 @@ def learn_familiarity(
     return reference, unfamiliarity
 
 
-# -- What a classifier of clips answers --------------------------------------------------------------
+# -- How clips are classified ------------------------------------------------------------------------
 #
-# Two networks answer: the frames go through one, like images, and their features are stored; the head over time reads
+# Two networks are involved: one reads the frames like images, and their features are stored; the head over time reads
 # these. Both come from the answering file of the run, without TensorFlow, or from Keras.
 
 SHUFFLED_BY = 0  # seed of the order of shuffled frames
-MANY = 1 << 30  # clips, where nobody knows how many
+MANY = 1 << 30  # clips, where their number is not known
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Who answers clips.
+    """The two networks that classify clips.
 
     Args:
         source: of the features of frames.
         head: features float32 (n, T, C), zeros where there is no frame -> logits (n, K).
-        familiarity: what it was trained on, None where that is not known.
+        familiarity: the reference to its training images, None where there is none.
     """
 
     source: FeatureSource
@@ -159,7 +159,7 @@ class ClipReader:
     familiarity: Familiarity | None
 
     def logits(self, rows: Rows) -> np.ndarray:
-        """float32 (N, K): what is said of the features (N, T, C) of the frames of clips."""
+        """float32 (N, K): logits from the features (N, T, C) of the frames of clips."""
         batches = -(-len(rows) // at_once(rows.shape[1:]))
         size = -(-len(rows) // max(1, batches)) or 1  # batches of about the same size
         parts = []
@@ -171,7 +171,7 @@ class ClipReader:
         return np.concatenate(parts)
 
     def answers(self, rows: Rows) -> Answers:
-        """What is said of clips (N, T, C), and how unfamiliar they are."""
+        """The answers for clips (N, T, C), and how unfamiliar they are."""
         known, logits = self.familiarity, self.logits(rows)
         return Answers(logits, None if known is None else known.unfamiliarity(Rows(rows.pooled()), logits))
 
@@ -191,13 +191,13 @@ class ClipReader:
         return found.rows
 
     def computing(self, config: EngineOptions, batch_size: int) -> "ClipReader":
-        """The same, computed as the options of a command ask."""
+        """The same, computed with the options of a command."""
         source = replace(self.source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
         return replace(self, source=source)
 
 
 def by_classifier(classifier: "Classifier", clips: int = MANY, source: FeatureSource | None = None) -> ClipReader:
-    """The reader of a classifier in memory, which is asked about so many clips; `source` is that of its frames, where it is at hand."""
+    """The reader of a classifier in memory, for so many clips; `source` is that of its frames, where there is one."""
     from tlkit.backbones.runtime import forward
     from tlkit.classifier.model import over_time
 
@@ -222,14 +222,14 @@ def by_file(model: Path, facts: Facts) -> ClipReader:
 
 
 def reader_of(model: Path, facts: Facts, config: EngineOptions, batch_size: int, story: Story) -> ClipReader:
-    """Who answers clips here: the answering file of the run, which needs no TensorFlow, or else Keras.
+    """The reader of clips here: the answering file of the run, which needs no TensorFlow, or else Keras.
 
     Args:
         model: file of the classifier.
         facts: what it knows about itself.
         config: which engine.
         batch_size: frames to a forward pass.
-        story: hears of it.
+        story: reports which.
 
     Raises:
         TlkitError: `--engine onnx` where the run has no answering file.
@@ -243,7 +243,7 @@ def reader_of(model: Path, facts: Facts, config: EngineOptions, batch_size: int,
     return by_classifier(load(model)).computing(config, batch_size)
 
 
-# -- What is said in the place of an answer ---
+# -- Answers to compare with: of the mean over time, and to shuffled frames ---
 
 
 @dataclass(frozen=True)
@@ -263,19 +263,19 @@ class Mean:
         return rows.pooled() @ self.kernel + self.bias
 
     def write(self, path: Path) -> None:
-        """As an NPZ file without pickles."""
+        """Write an NPZ file without pickles."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, kernel=self.kernel, bias=self.bias)
 
     @classmethod
     def read(cls, path: Path) -> "Mean":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["kernel"], arrays["bias"])
 
 
 def said_otherwise(reader: ClipReader, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:
-    """Logits (N, K) by what they are: of the `mean` over time, where it is known; of frames `shuffled` within each clip."""
+    """Logits (N, K) by name: `mean`, over time, where that head is known; `shuffled`, of frames shuffled in each clip."""
     held = rows.held
     found = {} if mean is None else {"mean": mean.logits(rows)}
     if isinstance(held, ClipFeatures):
@@ -283,21 +283,21 @@ def said_otherwise(reader: ClipReader, rows: Rows, mean: Mean | None) -> dict[st
     return found
 
 
-# -- Which frames of a clip speak for its answer ---
+# -- Which frames of a clip are evidence for its answer ---
 
 LEAST = 1e-12  # probability that counts as none
 
 
 def frame_evidence(reader: ClipReader, features: np.ndarray, frames: int, code: int, facts: Facts) -> np.ndarray:
-    """By how much the log-probability of a class falls where each frame is left out; above 0 it speaks for the class.
+    """How much the log-probability of a class falls when each frame is left out; above 0 is evidence for the class.
 
-    Occlusion (Zeiler & Fergus 2014) along time: a frame that is left out is masked, as one that was never there. Features of
-    frames do not depend on one another, so that nothing but the head is computed.
+    Occlusion (Zeiler & Fergus 2014) along time: a frame that is left out is masked like a missing one. Features of
+    frames do not depend on one another, so only the head is computed.
 
     Args:
         reader: of the classifier.
         features: float32 (T, C) of one clip, zeros where there is no frame.
-        frames: how many there are, the first of the T; of one alone nothing can be said.
+        frames: how many there are, the first of the T; a single one has no evidence.
         code: of the class.
         facts: of the classifier; its task has probabilities.
 
@@ -314,5 +314,5 @@ def frame_evidence(reader: ClipReader, features: np.ndarray, frames: int, code: 
 
 
 def has_evidence(facts: Facts) -> bool:
-    """Whether there is a probability that a frame could speak for."""
+    """Whether there is a probability that frames can be evidence for."""
     return facts.clip is not None and facts.task.ranks

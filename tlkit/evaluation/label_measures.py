@@ -1,4 +1,4 @@
-"""The measures of images that may have several labels: K yes-or-no questions about each.
+"""The metrics for images that may have several labels: K yes-or-no questions about each.
 
 Every interval is by the infinitesimal jackknife (see `intervals.spread`) or Wilson's, over groups where there are any.
 """
@@ -20,19 +20,17 @@ _OF_PROBABILITIES = ("log_loss", "brier", "expected_calibration_error")
 
 
 def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
-    """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
+    """Measure the labelled images of one split; `evaluate.evaluate` documents the metrics.
 
     Args:
         rows: n images, all with targets.
-        wanted: what for; how many labels an image has is sliced by in any case.
+        wanted: what to measure; slices by the number of labels are always included.
         groups: int (n,), or None.
     """
     truth, given = rows.truth == 1, MULTI.decide(rows.logits)
     finite = bool(np.isfinite(rows.logits).all())
     present = np.flatnonzero(truth.any(axis=0)).tolist()
-    divided = [
-        code for code in present if not truth[:, code].all()
-    ]  # others have no curve: nothing is on the other side
+    divided = [code for code in present if not truth[:, code].all()]  # others have no curve, for want of negatives
     areas, curves, means = one_versus_rest(
         rows.classes,
         lambda code: truth[:, code],
@@ -67,7 +65,7 @@ def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> Sp
 
 
 def _in_order(means: dict[str, Metric]) -> dict[str, Metric]:
-    """Mean average precision is what sets of labels are compared by, and comes first."""
+    """Mean average precision first, by which classifiers of several labels are usually compared."""
     return {name: means[name] for name in ("mean_average_precision", "roc_auc")}
 
 
@@ -76,13 +74,13 @@ def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Gr
 
     Args:
         truth: bool (n, K), labels the images have; n at least 1.
-        given: bool (n, K), labels they were given.
-        logits: float (n, K), of those.
+        given: bool (n, K), predicted labels.
+        logits: float (n, K), of the labels.
         groups: int (n,), or None.
     """
     n, both = len(truth), truth & given
     wrong, exact = (truth != given).mean(axis=1), (truth == given).all(axis=1)
-    met = (truth | given).any(axis=0)  # a class that is answered and that no image has counts as 0
+    met = (truth | given).any(axis=0)  # a class that is predicted and that no image has counts as 0
     f1 = image_scores(logits, truth.astype(np.int8))
     found = {
         "micro_f1": _ratio(2 * both.sum(axis=1), (truth.sum(axis=1) + given.sum(axis=1)), groups),
@@ -128,7 +126,9 @@ def _from_probabilities(
     loss = image_losses(logits, truth.astype(np.int8), temperature)
     brier = ((chances - truth) ** 2).mean(axis=1)
     bins = reliability(chances.ravel(), truth.ravel())
-    of_image = np.repeat(np.arange(n) if groups is None else groups, classes)  # questions about one are not independent
+    of_image = np.repeat(
+        np.arange(n) if groups is None else groups, classes
+    )  # questions about one image are not independent
     found = (
         (float(loss.mean()), mean_interval(loss, groups)),
         (float(brier.mean()), mean_interval(brier, groups)),

@@ -1,4 +1,4 @@
-"""The measures of numbers, and those that an order of classes adds, every one with its interval."""
+"""The metrics for numbers, and those that an order of classes adds, all with intervals."""
 
 from dataclasses import replace
 
@@ -18,14 +18,18 @@ from tlkit.evaluation.intervals import (
 )
 from tlkit.evaluation.results import Metric, SplitRequest, SplitResult
 
-OF_ALL = ("r2", "spearman", "interval_coverage")  # have no unit, so that a mean over several numbers means something
+OF_ALL = (
+    "r2",
+    "spearman",
+    "interval_coverage",
+)  # without a unit, so that their mean over several numbers is meaningful
 
 
 def measure_number(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
-    """Everything about the numbers of one split. Of several numbers each has `NAME:number`, and means are of `OF_ALL`.
+    """Measure the numbers of one split. With several, each has its `NAME:number`, and `OF_ALL` are also averaged.
 
     - mean_absolute_error, root_mean_squared_error: in the unit of the number; intervals normal on the logarithmic scale.
-    - mean_absolute_error_of_mean: what always answering the mean of these very images has.
+    - mean_absolute_error_of_mean: that of always answering the mean of these images.
     - r2: 1 - squared error over that of the same mean; interval by the infinitesimal jackknife (Efron 1982).
     - spearman: rank correlation; interval by Fisher's z with the variance of Bonett and Wright (2000).
     - interval_coverage: share of images whose interval holds the truth, where there are intervals; Wilson's interval.
@@ -33,7 +37,7 @@ def measure_number(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
 
     Args:
         rows: n images, the numbers of all known.
-        wanted: what for.
+        wanted: what to measure.
         groups: int (n,), or None.
     """
     found: dict[str, dict[str, Metric]] = {}
@@ -91,7 +95,7 @@ def of_number(said: np.ndarray, truth: np.ndarray, margin: float | None, groups:
 
 
 def _mean(metrics: list[Metric], n: int) -> Metric:
-    """The mean of what is defined, without an interval: the numbers of one image are no independent evidence."""
+    """The mean of what is defined, without an interval: the numbers of one image are not independent."""
     values = [one.value for one in metrics if one.value is not None]
     return Metric(float(np.mean(values)) if len(values) == len(metrics) and values else None, n)
 
@@ -128,7 +132,7 @@ def _rank_correlation(said: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def _fisher(value: float | None, n: int, groups: Groups) -> Interval | None:
-    """Of a rank correlation; with groups as many independent images as there are groups, which is cautious."""
+    """Interval of a rank correlation; with groups, n is the number of groups, which is conservative."""
     count = n if groups is None else len(np.unique(groups))
     if value is None or count < 4 or abs(value) >= 1:
         return None
@@ -141,14 +145,14 @@ def _fisher(value: float | None, n: int, groups: Groups) -> Interval | None:
 
 
 def measure_ordinal(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
-    """What is measured of single classes, for the median of the probabilities; and by how many grades it is off.
+    """The metrics of single classes, for the median of the probabilities, and those of its error in grades.
 
     - mean_absolute_error: in grades; interval normal on the logarithmic scale.
     - within_one_accuracy: share of images that are off by one grade at most; Wilson's interval.
-    - quadratic_weighted_kappa: agreement beyond chance, a disagreement weighing by its square (Cohen 1968); interval by
+    - quadratic_weighted_kappa: agreement beyond chance, disagreements weighted by their square (Cohen 1968); interval by
       the infinitesimal jackknife.
 
-    Arguments as of `class_measures.measure_single`.
+    Arguments as for `class_measures.measure_single`.
     """
     result = measure_single(rows, wanted, groups)
     truth, said = rows.labels.astype(np.int64), rows.predicted
@@ -167,14 +171,14 @@ def measure_ordinal(rows: Predictions, wanted: SplitRequest, groups: Groups) -> 
 
 
 def weighted_kappa(truth: np.ndarray, said: np.ndarray, groups: Groups) -> tuple[float | None, Interval | None]:
-    """Quadratic weighted kappa of grades int (n,), and its interval; None where truth and answer are one and the same grade."""
+    """Quadratic weighted kappa of grades int (n,), and its interval; None where truth and answer are a single grade."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.unique(np.concatenate([truth, said]))) < 2:
         return None, None
     grades = np.arange(
         max(truth.max(), said.max()) + 1
-    )  # left out, scikit-learn counts a grade without an image as no step
+    )  # without it, scikit-learn does not count the step of a grade without an image
     value = float(cohen_kappa_score(truth, said, weights="quadratic", labels=grades))
     # 1 - kappa is the mean squared distance over that of truths paired with answers at random: V(t) + V(s) + (mt - ms)^2.
     from_truth = ((truth - said.mean()) ** 2 + said.var()).astype(np.float64)

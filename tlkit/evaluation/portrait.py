@@ -1,8 +1,8 @@
-"""How the features drawn for rare classes compare with real ones: how far apart they lie, what of a class they cover.
+"""How the features drawn for rare classes compare with real ones: their distances, and how much of a class they cover.
 
-A generator that has collapsed draws the same few points again and again: they lie much nearer to each other than real images
-do, and few real images have one near them. As many drawn features as there are real images are compared, since among more
-of them the nearest is nearer.
+A generator that has collapsed draws the same few points repeatedly: they lie much nearer to each other than real images
+do, and few real images have one near them. As many drawn features as real images are compared, since with more of them
+the nearest would be nearer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ CLASSES, POINTS, SHOWN = (
     6,
     200,
     6,
-)  # rarest classes, points of each kind in a plot, drawn features shown by their likeness
-NEAR = 5  # the distance to that neighbour is how far an image's surroundings reach
+)  # rarest classes, points of each kind in a plot, drawn features shown by their nearest image
+NEAR = 5  # the distance to that neighbour is the radius of an image's neighbourhood
 JUDGED = 1000  # drawn features of a class that are compared, at most, and no more than there are real images
 
 
@@ -28,10 +28,10 @@ class ClassPortrait:
         label: its number.
         real, drawn: how many there are.
         distance: median distance of a drawn feature to the nearest real image of the class, over that of a real image to the
-            nearest other one; about 1 is as like as real images are. None with one real image.
-        spread: median distance of drawn features to the nearest other drawn one, over the same of real images; near 0 the
-            same is drawn again and again. None with one real or one drawn.
-        coverage: share of real images with a drawn feature among their surroundings (Naeem et al. 2020), 0..1.
+            nearest other one; about 1 is as alike as real images are. None with one real image.
+        spread: median distance of drawn features to the nearest other drawn one, over the same of real images; near 0
+            nearly the same is drawn repeatedly. None with one real or one drawn.
+        coverage: share of real images with a drawn feature in their neighbourhood (Naeem et al. 2020), 0..1.
         of_real, of_drawn: points (n, 2) on the first two principal components of the training images.
         nearest: paths of the real images nearest to a few drawn features.
     """
@@ -69,7 +69,7 @@ class Portrait:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Portrait":
-        """What `as_json` gave."""
+        """Restore the value of `as_json`."""
         return cls(**{**record, "classes": tuple(ClassPortrait(**each) for each in record["classes"])})
 
 
@@ -80,14 +80,14 @@ def portray(
     paths: Sequence[str],
     seed: int = 0,
 ) -> Portrait:
-    """Compare what was drawn with what is real.
+    """Compare drawn features with real ones.
 
     Args:
         way: how it was drawn.
         real: features float32 (N, C) of the training images, and their labels int (N,).
         drawn: features float32 (m, C), and their labels int (m,).
         paths: of the N images.
-        seed: which are looked at where there are many.
+        seed: of the sample, where there are many.
     """
     (features, labels), (made_of_all, named) = real, drawn
     random = np.random.default_rng((seed, 8))

@@ -43,12 +43,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fares; None where a ratio has nothing below the line.
+    """The results of one class; None where the denominator of a ratio is 0.
 
     Args:
         name: of the class.
         support: images of it.
-        predicted: images that were called it.
+        predicted: images that were predicted as it.
         precision, recall, f1: 0..1.
         roc_auc: of its probability, against the rest; 0..1.
         average_precision: of its probability, against the rest; 0..1.
@@ -135,7 +135,7 @@ class RiskCoverage:
     Args:
         coverage: float64 (m,), share of images answered, rising to 1.
         risk: float64 (m,), share of wrong answers among them.
-        confidence: float64 (m,), confidence of the least sure image among them, falling.
+        confidence: float64 (m,), lowest confidence among them, falling.
         area: mean risk over all coverages (AURC, Geifman et al. 2019); 0 is perfect.
     """
 
@@ -147,7 +147,7 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Coverage and precision on this split where only confidences from the threshold on are answered.
+    """Coverage and precision on this split where only confidences at or above the threshold are answered.
 
     Args:
         target_precision: the precision the threshold was chosen for, on validation images.
@@ -172,7 +172,7 @@ class SliceResult:
         accuracy: on them.
         rest: on the others.
         p_value: that they are no harder than the others, one-sided, after Holm's correction over all slices.
-        worse: whether that is below 0.05: here the classifier fails.
+        worse: whether that is below 0.05: here the classifier is weaker.
     """
 
     column: str
@@ -188,7 +188,7 @@ class Leak:
     """Images of this split that were trained on, and near-duplicates of training images.
 
     Args:
-        exact: images whose very bytes are among the training images.
+        exact: images that are byte for byte among the training images.
         near: further images that look like one of them.
         n: images of the split.
     """
@@ -217,7 +217,7 @@ class SplitRequest:
     leak: Leak | None = None
 
 
-IMAGE, CLIP = "image", "clip"  # what a sample is called
+IMAGE, CLIP = "image", "clip"  # the word for a sample
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class EvaluationResult:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, arrays and numbers of NumPy as what JSON knows; numbers that are not finite become None."""
+    """Dataclasses, arrays and numbers of NumPy as JSON types; numbers that are not finite become None."""
     if isinstance(value, Metric):
         return value.as_json()
     if isinstance(value, Task):

@@ -1,4 +1,4 @@
-"""An evaluation read back from evaluation.json, so that pages and figures are made again without measuring again."""
+"""An evaluation read back from evaluation.json, so that pages and figures can be rewritten without evaluating again."""
 
 import json
 from collections.abc import Mapping

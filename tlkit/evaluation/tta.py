@@ -1,4 +1,4 @@
-"""Test-time augmentation: which views, their mean, what it does to calibration, and the notes on it."""
+"""Test-time augmentation: the views, their mean, its calibration, and the notes on it."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ UNMIRRORED = {
 
 
 def views_of(asked: int, facts: Facts) -> TtaViews:
-    """The views of a classifier's images, mirrored ones among them where it learned that these are alike.
+    """The views of a classifier's images, mirrored ones among them if it was trained with flips.
 
     Raises:
         TlkitError: more asked for than there are.
@@ -55,7 +55,7 @@ def average(
         views: the family.
         first: float32 (n, K), logits of view 0.
         good: int (n,), rows of the manifest that could be read.
-        story: hears the progress.
+        story: reports the progress.
     """
     found = source.extract(dataset, views=range(CENTRE + 1, count), augmentation=views, story=story)
     more = [rows[good] for rows in found.features.values()]
@@ -65,8 +65,7 @@ def average(
 def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str, ...]] | None:
     """Temperature and threshold for the mean of views, from the validation images; None where there are none.
 
-    The mean of calibrated probabilities is less sure than it is right, so it needs a temperature of its own (Rahaman and
-    Thiery 2021).
+    The mean of calibrated probabilities is underconfident, so it needs a temperature of its own (Rahaman and Thiery 2021).
 
     Returns:
         The facts for these predictions, and what to say about the threshold; the classifier's file keeps its own.
@@ -100,4 +99,4 @@ def describe_views(asked: int, facts: Facts, *, calibrated: bool = False) -> tup
     else:
         kept = "the temperature is that" if facts.threshold is None else "temperature and threshold are those"
         sentences.append(f"{kept} of single views: the means may be underconfident.")
-    return (*sentences, "the classifier's file, its exports and `tlkit serve` judge one view.")
+    return (*sentences, "the classifier's file, its exports and `tlkit serve` use a single view.")

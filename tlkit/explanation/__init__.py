@@ -1,1 +1,1 @@
-"""Where a classifier looks: evidence maps by two methods, how far they agree, pictures, nearest training images."""
+"""Where a classifier looks: evidence maps by two methods, their agreement, pictures, nearest training images."""

@@ -1,6 +1,6 @@
-"""Evidence for a class, place by place: by gradients on the grid, and by covering the image.
+"""Evidence for a class, place by place: by gradients on the grid, and by occluding the image.
 
-`overlays` is the short way: images and classes in, heat maps of the same size out.
+`overlays` is the simple interface: images and classes in, heat maps of the same size out.
 """
 
 import re
@@ -45,10 +45,10 @@ class Witness:
     """A classifier cut at the seam between backbone and head, ready to compute evidence maps.
 
     One that reads a class token has no grid there. It is cut before its last attention, where the class token has not yet
-    taken up what the patches are about to tell it, and its "grids" are the tokens (B, T, C).
+    attended to the patches, and its "grids" are the tokens (B, T, C).
 
     Args:
-        classifier: as `tlkit.classifier.load` gives it.
+        classifier: as `tlkit.classifier.load` returns it.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -73,7 +73,7 @@ class Witness:
         """Raise where one of these methods does not suit the network, before anything is computed for it.
 
         Raises:
-            TlkitError: `rollout`, and the network is no vision transformer, or one of windows.
+            TlkitError: `rollout`, where the network is not a vision transformer, or one of windows.
         """
         if "rollout" in methods:
             self._attention  # noqa: B018 - is built on first use
@@ -92,7 +92,7 @@ class Witness:
         return np.asarray(keras.ops.convert_to_numpy(self.head(grids, training=False)))
 
     def features(self, grids: np.ndarray) -> np.ndarray:
-        """Grids (B, h, w, C) -> the features float32 (B, C) that images are compared by."""
+        """Grids (B, h, w, C) -> the features float32 (B, C) by which images are compared."""
         return pooled(grids if self._grid is None else keras.ops.convert_to_numpy(self._grid(grids, training=False)))
 
     def evidence(self, method: str, images: np.ndarray, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
@@ -106,11 +106,11 @@ class Witness:
     def integrated(self, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Integrated gradients (Sundararajan et al. 2017) on the grid, from the image's own mean grid.
 
-        The path begins where every place holds the mean of all places, so that a map says what a
-        place adds to the image's average; the sum over places is (nearly) the score's change on the
-        way. Heads that normalise each place make `gradient x activation` on the grid itself vanish,
+        The path begins where every place holds the mean of all places, so that a map shows what a
+        place adds to the image's average; the sum over places is (nearly) the change of the score along
+        the path. Heads that normalise each place make `gradient x activation` on the grid itself vanish,
         and recurrent heads forget; the path avoids both. With a linear head on the mean it is
-        Grad-CAM less its own mean. docs/explanations.md has the measurements.
+        Grad-CAM minus its own mean. docs/explanations.md has the measurements.
 
         Args:
             grids: float32 (B, h, w, C).
@@ -137,22 +137,22 @@ class Witness:
         return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
 
     def rollout(self, images: np.ndarray) -> EvidenceMap:
-        """Attention rollout (Abnar & Zuidema 2020): where what the head reads comes from; of no class, and above 0.
+        """Attention rollout (Abnar & Zuidema 2020): the origin of the head's input; for no class, and above 0.
 
         Args:
             images: uint8 (B, H, W, 3).
 
         Raises:
-            TlkitError: the network is no vision transformer, or one of windows.
+            TlkitError: the network is not a vision transformer, or one of windows.
         """
         return EvidenceMap(self._attention(images).reshape(-1, *self._cells), self.lattice)
 
     def _of_patches(self, values: np.ndarray) -> np.ndarray:
-        """Values of places (B, h, w), or of tokens (B, T), as those of places."""
+        """Values of places (B, h, w), from those of places or of tokens (B, T)."""
         return values[:, self._before :].reshape(-1, *self._cells) if values.ndim == 2 else values
 
     def occlusion(self, images: np.ndarray, classes: np.ndarray) -> EvidenceMap:
-        """Occlusion (Zeiler & Fergus 2014): how far the score falls where the image is covered.
+        """Occlusion (Zeiler & Fergus 2014): how far the score falls when the image is covered.
 
         Args:
             images: uint8 (B, H, W, 3).
@@ -169,14 +169,14 @@ class Witness:
 
 
 def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
-    """The layer whose tokens the last attention of a vision transformer reads, before anything tells of the whole image.
+    """The layer whose tokens the last attention of a vision transformer reads, before the image is summarised.
 
     Args:
-        model: flat; may go on behind the network.
+        model: flat; may have further layers after the network.
 
     Returns:
-        Name of the layer, how many of its tokens stand before those of patches, and rows and columns of patches; None for a
-        network that `tlkit.backbones.transformers` did not make: it is known by the names of its layers.
+        Name of the layer, how many of its tokens precede those of patches, and rows and columns of patches; None for a
+        network that is not from `tlkit.backbones.transformers`, which is recognised by the names of its layers.
     """
     names = {layer.name for layer in model.layers}
     if not {"patch_rows", "tokens", "block1_output"} <= names or "block1_windows" in names:
@@ -188,7 +188,7 @@ def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
 
 
 def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarray) -> np.ndarray:
-    """Where a classifier sees a class: one heat map for each image, pixel on pixel.
+    """Where a classifier sees a class: one heat map for each image, pixel by pixel.
 
     One forward pass of the backbone for each image and a few passes through the head.
 
@@ -198,7 +198,7 @@ def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarr
         class_indices: int (B,), for each image the class to explain, usually the predicted one.
 
     Returns:
-        float32 (B, H, W), 0..1: 1 at the place that speaks most for the class, 0 where nothing does.
+        float32 (B, H, W), 0..1: 1 at the strongest evidence for the class, 0 where there is none.
         `tlkit.explanation.pictures.overlay(image, heat)` draws one over its image.
     """
     if not len(images):
@@ -219,17 +219,17 @@ def _in_batches(work: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
     return np.concatenate([work(slice(first, first + BATCH)) for first in range(0, count, BATCH)])
 
 
-# -- How far two methods point at the same places, so that a reader knows when to trust neither ---
+# -- How far two methods agree, so that a reader knows when to trust neither ---
 
-AGREE, DOUBT = 0.7, 0.4  # above the one, nine in ten maps of different images do not agree as well as this
+AGREE, DOUBT = 0.7, 0.4  # nine in ten maps of different images agree less than the first
 
 
 def agreement(first: EvidenceMap, second: EvidenceMap) -> np.ndarray:
     """Pearson's correlation of the heat of two maps of the same images, cell by cell of the second.
 
-    Of the heat, and not of the ranks of all cells: most cells are ground on which neither method has
-    much to say, and the order of what they say there is chance. On drawn scenes this tells the maps
-    of one image from those of two with an area under the curve of 0.99, ranks with 0.93.
+    Of the heat, and not of the ranks of all cells: most cells are background with hardly any evidence
+    in either map, and their order is random. On drawn scenes this distinguishes the maps of one image
+    from those of two with an area under the curve of 0.99, ranks with 0.93.
 
     Args:
         first: maps of B images by one method.
@@ -255,9 +255,9 @@ def in_words(value: float) -> str:
     return f"{words} ({value:.2f})"
 
 
-# -- The gradient of a class's score with respect to the grid, compiled by whatever backend Keras runs on ---
+# -- The gradient of a class's score with respect to the grid, compiled by the backend of Keras ---
 #
-# The only file that knows how backends differentiate. The backbone takes no part: its grid is an
+# The only file that knows how backends differentiate. The backbone is not involved: its grid is an
 # input here, so a gradient costs as much as a head does.
 
 Gradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -269,7 +269,7 @@ def build_gradient(head: keras.Model, *, alone: bool = False) -> Gradient:
 
     Args:
         head: grid -> logits (B, K).
-        alone: whether outputs are numbers, each of which is a score itself, and not classes against each other.
+        alone: whether outputs are numbers, each of which is a score itself, instead of competing classes.
     """
     build = _BACKENDS[keras.backend.backend()]
     run = build(head, _number if alone else _score)
@@ -279,10 +279,10 @@ def build_gradient(head: keras.Model, *, alone: bool = False) -> Gradient:
 
 
 def _score(logits: Any, one_hot: Any) -> Any:
-    """Sum over the batch of the log-odds of each image's class: log p / (1 - p), as `scores` has it.
+    """Sum over the batch of the log-odds of each image's class: log p / (1 - p), as in `scores`.
 
-    The logit itself is only defined up to what it shares with those of the other classes, which
-    no prediction depends on; the log-odds are what decides.
+    The logit itself is only defined up to a constant shared by all classes, on which no prediction
+    depends; the log-odds determine the prediction.
     """
     own = keras.ops.sum(logits * one_hot, axis=-1)
     others = keras.ops.logsumexp(logits - 1e9 * one_hot, axis=-1)
@@ -290,7 +290,7 @@ def _score(logits: Any, one_hot: Any) -> Any:
 
 
 def _number(numbers: Any, one_hot: Any) -> Any:
-    """Sum over the batch of the number that is explained of each image."""
+    """Sum over the batch of the number that is explained in each image."""
     return keras.ops.sum(numbers * one_hot)
 
 
@@ -349,22 +349,22 @@ def _torch(head: keras.Model, score_of: Score) -> Callable[[np.ndarray, np.ndarr
 _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
-# -- Occlusion (Zeiler & Fergus 2014): cover a patch, see how far the score falls, move on ---
+# -- Occlusion (Zeiler & Fergus 2014): the fall of the score when each patch is covered ---
 #
-# It knows nothing of gradients, grids or heads, so where it agrees with a gradient map, two
-# independent witnesses do. It costs `PATCHES` x `PATCHES` forward passes an image, and one for the whole.
+# It uses no gradients, grids or heads, so agreement with a gradient map is agreement of two independent
+# methods. It costs `PATCHES` x `PATCHES` forward passes per image, and one for the whole.
 #
-# Patches are blurred pieces of the image with soft edges. Hard edges are things to see in themselves, and
-# heads that look at places one by one react to them more than to what they hide (benchmarks/RESULTS.md).
+# Patches are blurred pieces of the image with soft edges. Hard edges are themselves visible, and heads
+# that read places one by one react to them more than to what they hide (benchmarks/RESULTS.md).
 
 PATCHES = 8  # centres of patches along each side
-WHOLE, EDGE = 0.7, 2.0  # a patch covers all up to 0.7 steps from its centre, then less and less, nothing from 2 on
-COVERED_BATCH = 13  # images to a forward pass: five of one shape make 8 x 8 patches and the image itself
-BLUR = 5  # an image is covered with itself, blurred to this many blobs a side: no colours that were not there
+WHOLE, EDGE = 0.7, 2.0  # a patch covers fully up to 0.7 steps from its centre, then decreasingly, and not at all from 2
+COVERED_BATCH = 13  # images per forward pass: five of one shape make 8 x 8 patches and the image itself
+BLUR = 5  # an image is covered with itself, blurred to this many blobs per side, so that no new colours appear
 
 
 def occlusion_lattice(size: tuple[int, int]) -> Lattice:
-    """Where the cells of an occlusion map lie in an image of `size` (height, width)."""
+    """The lattice of an occlusion map in an image of `size` (height, width)."""
     return tiles(size, (PATCHES, PATCHES))
 
 
@@ -405,11 +405,11 @@ def _patches(side: int) -> np.ndarray:
     return np.clip((EDGE - steps) / (EDGE - WHOLE), 0, 1).astype(np.float32)
 
 
-# -- Attention rollout (Abnar and Zuidema 2020): from which patches what the head reads has been put together ---
+# -- Attention rollout (Abnar and Zuidema 2020): the shares of patches in the input of the head ---
 #
-# It follows attention through all blocks and knows no class: an image has one map. Half of what a block gives is what it got
-# (the identity beside its attention), so that the share of token j in token i after a block is (A + I) / 2, A the mean of its
-# heads, and of all blocks the product of these.
+# It follows attention through all blocks and is independent of the class: an image has one map. Half of the output of a block is
+# its input (the skip connection), so that the share of token j in token i after a block is (A + I) / 2, with A the mean of its
+# heads; for all blocks it is the product of these.
 
 Scores = Callable[[list[np.ndarray]], np.ndarray]  # outputs of layers -> scores before the softmax (B, heads, T, T)
 
@@ -418,9 +418,9 @@ class Rollout:
     """The shares of patches, ready to be computed for images.
 
     Args:
-        model: flat, images in; a vision transformer of `tlkit.backbones.transformers` is in it.
+        model: flat, images in; contains a vision transformer of `tlkit.backbones.transformers`.
         before: tokens before those of patches.
-        first: whether the head reads the first of these alone, the class token; else all patches alike.
+        first: whether the head reads only the first of these, the class token; else all patches equally.
 
     Raises:
         TlkitError: no such transformer.
@@ -463,7 +463,7 @@ class Rollout:
 
 
 def _scores_of(model: keras.Model, name: str) -> tuple[Sequence[Any], Scores]:
-    """What the scores of a block are computed from, and how."""
+    """The layers from which the scores of a block are computed, and the function."""
     layer = model.get_layer(f"{name}_attention")
     if not isinstance(layer, keras.layers.MultiHeadAttention):  # rotary: queries and keys are outputs of layers
         return [model.get_layer(f"{name}_{part}").output for part in ("query", "key")], lambda given: _products(*given)

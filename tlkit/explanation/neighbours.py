@@ -1,4 +1,4 @@
-"""The training images of a run as its network sees them, to find those that an image is most like."""
+"""Features of the training images of a run, to find those most similar to an image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class TrainingImages:
 
 
 def training_images(run: str, classifier: Classifier, story: Story) -> TrainingImages | None:
-    """Those of a finished run; None where there are none to show, and it says why. What is stored is not computed.
+    """The training images of a finished run, from the store where possible; None, with a message, where there are none.
 
     Raises:
         TlkitError: the run is not finished.

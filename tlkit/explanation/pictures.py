@@ -1,4 +1,4 @@
-"""Where places of a grid lie on an image; a heat map over its photograph, beside the photograph, with a caption."""
+"""The positions of a grid on an image; a heat map over its photograph, beside the photograph, with a caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Axis:
 
     Args:
         side: of the image, in pixels.
-        count: how many equal cells it is cut into.
+        count: number of equal cells along it.
     """
 
     side: int
@@ -30,10 +30,10 @@ class Axis:
         return (np.arange(self.count) + 0.5) * self.side / self.count
 
     def weights(self, positions: np.ndarray) -> np.ndarray:
-        """How much each cell counts at each position: quadratic B-splines, smooth and never below 0.
+        """The weight of each cell at each position: quadratic B-splines, smooth and never below 0.
 
         Linear interpolation draws stars and boxes that are not in the map. Beyond the image its
-        outermost cells go on.
+        outermost cells are extended.
 
         Args:
             positions: float (n,), in pixels.
@@ -72,23 +72,23 @@ def pixel_centres(count: int) -> np.ndarray:
 
 
 def hot(values: np.ndarray) -> np.ndarray:
-    """Maps (..., h, w): what is above 0, the greatest of each map 1; nothing above 0 stays 0."""
+    """Maps (..., h, w) clipped at 0 and scaled to a maximum of 1; a map with nothing above 0 is 0."""
     positive = np.maximum(values, 0)
     strongest = positive.max(axis=(-2, -1), keepdims=True)
     return positive / np.where(strongest > 0, strongest, 1)
 
 
-COLOURS = "inferno"  # of matplotlib: even steps to the eye, also to colour-blind eyes and in grey
-STRONGEST = 0.75  # opacity of the hottest place: what is there must stay visible
-GREY = 0.65  # how far the photograph under the heat loses its own colours, which would pass for heat
+COLOURS = "inferno"  # of matplotlib: perceptually uniform, also for colour-blind readers and in grey
+STRONGEST = 0.75  # opacity of the hottest place, where the photograph must stay visible
+GREY = 0.65  # desaturation of the photograph under the heat, whose colours could be taken for heat
 LEAST, MOST = 280, 560  # pixels of a panel's long side
 GAP, MARGIN = 8, 10
-CAPTION, WORDS, LINE = 15, 12, 22  # sizes of letters, and of a line of the caption
+CAPTION, WORDS, LINE = 15, 12, 22  # font sizes, and the height of a line of the caption
 INK, PAPER = (32, 32, 32), (255, 255, 255)
 
 
 def heat_on(size: tuple[int, int], heat: np.ndarray, lattice: Lattice, contract: InputContract) -> np.ndarray:
-    """A map of what the network saw, on the upright photograph that it saw all or part of.
+    """A map on the network's input, transferred to the upright photograph, of which the input is all or a part.
 
     Args:
         size: (width, height) of the photograph, at any scale.
@@ -97,7 +97,7 @@ def heat_on(size: tuple[int, int], heat: np.ndarray, lattice: Lattice, contract:
         contract: how the photograph became that input.
 
     Returns:
-        float32 (height, width), 0..1, the hottest place 1; 0 where the network did not look (beyond a `crop`).
+        float32 (height, width), 0..1, the hottest place 1; 0 outside the input (beyond a `crop`).
     """
     (left, top, right, bottom), (x0, y0, x1, y1) = placement(size, contract)
     x, y = pixel_centres(size[0]), pixel_centres(size[1])
@@ -113,14 +113,14 @@ def shaded(photograph: Image.Image, contract: InputContract) -> Image.Image:
 
 
 def _seen(size: tuple[int, int], contract: InputContract) -> np.ndarray:
-    """Bool (height, width): the pixels that the contract keeps."""
+    """Bool (height, width): the pixels that are part of the input."""
     (left, top, right, bottom), _ = placement(size, contract)
     x, y = pixel_centres(size[0]), pixel_centres(size[1])
     return ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
 
 
 def overlay(photograph: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The photograph in muted colours with the heat over it, the more opaque the hotter.
+    """The photograph in muted colours, overlaid with the heat, which is more opaque where it is hotter.
 
     Args:
         photograph: RGB.
@@ -146,7 +146,7 @@ def sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]], captions: Sequence[
 
     Args:
         rows: of images with their words.
-        captions: each shown whole, on as many lines as it takes.
+        captions: each shown in full, on as many lines as necessary.
     """
     across = 2 * MARGIN + max(sum(image.width + GAP for image, _ in row) - GAP for row in rows)
     lines = [line for words in captions for line in _wrapped(words, _font(CAPTION), across - 2 * MARGIN)]
@@ -177,7 +177,7 @@ def _named(image: Image.Image, words: str) -> Image.Image:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The text on lines no wider than `width` pixels, cut between words or, where a word is wider, in it."""
+    """The text on lines no wider than `width` pixels, broken between words or, where a word is wider, within it."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)  # file names may hold anything
     lines = [""]
     for word in text.split(" "):
@@ -203,7 +203,7 @@ def _palette() -> np.ndarray:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: Latin, Greek, Cyrillic, Arabic and more."""
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,1 +1,1 @@
-"""A classifier to artifacts that other runtimes run without tlkit, and the proof that they give the same."""
+"""Export a classifier to artifacts that other runtimes run without tlkit, and check that they give the same outputs."""

@@ -1,4 +1,4 @@
-"""The answering file of a run: its classifier as ONNX, held against Keras, so that answers need no TensorFlow."""
+"""The answering file of a run: its classifier as ONNX, checked against Keras, so that predictions need no TensorFlow."""
 
 import shutil
 import time
@@ -21,15 +21,15 @@ from tlkit.options.catalog import FORMATS
 
 
 def write_answer(classifier: Classifier, model: Path, story: Story, source: FeatureSource | None = None) -> bool:
-    """Write the answering file beside a classifier's own, if this machine can and the file answers as Keras does.
+    """Write the answering file beside a classifier's own, if this machine can and the file gives the same outputs as Keras.
 
-    It is an extra of the run: what keeps it from being written is said, and the run is whole without it.
+    It is optional: if it cannot be written, the reason is reported, and the run is complete without it.
 
     Args:
         classifier: as saved in `model`.
         model: the `.keras` file.
-        story: hears how long it took, or why there is none.
-        source: of the classifier's features, where it is at hand.
+        story: reports how long it took, or why there is none.
+        source: of the classifier's features, where it is available.
 
     Returns:
         Whether it was written.
@@ -48,7 +48,7 @@ def write_answer(classifier: Classifier, model: Path, story: Story, source: Feat
 
 
 def _write(classifier: Classifier, model: Path, source: FeatureSource | None) -> float:
-    """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
+    """Write the file; returns its largest difference from Keras, in units of the tolerance: 0 to 1."""
     lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
     if lacking:
         raise TlkitError(f"{', '.join(lacking)} not installed.", f"pip install {' '.join(lacking)}.")
@@ -82,7 +82,7 @@ def _write(classifier: Classifier, model: Path, source: FeatureSource | None) ->
 
 
 def _by_both(file: Path, samples: Inputs) -> Outputs:
-    """What the two files of a classifier of clips give, one after the other: logits, and the mean over time of features."""
+    """The outputs of the two files of a classifier of clips, run in sequence: logits, and the mean over time of features."""
     mask = np.ones(samples.images.shape[:2], np.float32) if samples.mask is None else samples.mask
     seen = open_session(file)(samples.images.reshape(-1, *samples.images.shape[2:]))["features"]
     features = seen.reshape(*mask.shape, -1) * mask[..., None]

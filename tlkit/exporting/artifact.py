@@ -1,4 +1,4 @@
-"""The folder of an artifact: its names, its contract.json, and whether its files are the ones that were exported."""
+"""The folder of an artifact: its names, its contract.json, and whether its files are unchanged since the export."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Artifact:
 
     Args:
         folder: where it is.
-        contract: what contract.json says, see docs/export.md.
+        contract: the content of contract.json, see docs/export.md.
     """
 
     folder: Path
@@ -57,8 +57,8 @@ def read_artifact(folder: Path) -> Artifact:
     """Read contract.json, and check that every file it names is there and unchanged.
 
     Raises:
-        TlkitError: no artifact, or its contract cannot be read or has another format.
-        OutOfDate: files are gone or changed, all of them named.
+        TlkitError: not an artifact, or its contract cannot be read or has another format.
+        OutOfDate: files are missing or changed; the message names all of them.
     """
     path = folder / CONTRACT
     if not path.is_file():

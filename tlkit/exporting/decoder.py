@@ -1,4 +1,4 @@
-"""The decode that an artifact carries beside its program: tlkit's own modules, so that the pixels are tlkit's own."""
+"""The decoder that comes with an artifact: tlkit's own modules, so that the pixels are the same as in tlkit."""
 
 import importlib.util
 import re
@@ -19,9 +19,9 @@ from tlkit.data.dataset import InputContract
 from tlkit.pixels import contract, decoding, jpeg, opening, picture, sniff, tiff
 
 PACKAGE = "decoder"
-NEEDED = "pillow numpy simplejpeg"  # what the modules import from elsewhere
+NEEDED = "pillow numpy simplejpeg"  # third-party packages that the modules import
 
-# Everything that a file goes through on its way to pixels; none of them imports anything else of tlkit.
+# All modules involved in decoding a file to pixels; they import nothing else of tlkit.
 _MODULES: tuple[ModuleType, ...] = (
     *(errors, contract),
     *(decoding, jpeg, opening, picture, sniff, tiff),
@@ -50,7 +50,7 @@ def write_decoder(folder: Path) -> None:
 
 
 def decoded_by_artifact(folder: Path, contract: InputContract, files: Sequence[Path]) -> np.ndarray:
-    """What an artifact's own decoder makes of files: uint8 (n, H, W, 3).
+    """The pixels of files by an artifact's own decoder: uint8 (n, H, W, 3).
 
     Raises:
         TlkitError: it cannot read one.
@@ -71,7 +71,7 @@ def decoded_by_artifact(folder: Path, contract: InputContract, files: Sequence[P
 
 @contextmanager
 def _loaded(folder: Path) -> Iterator[Any]:
-    """The package of an artifact under a name of its own, leaving nothing behind, in memory or on disk."""
+    """The decoder package of an artifact under a temporary name, leaving nothing behind in memory or on disk."""
     name, before = f"_{PACKAGE}_of_{abs(hash(folder))}", sys.dont_write_bytecode
     path = folder / PACKAGE
     spec = importlib.util.spec_from_file_location(name, path / "__init__.py", submodule_search_locations=[str(path)])

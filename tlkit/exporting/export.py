@@ -1,4 +1,4 @@
-"""One artifact: written, run in its own runtime, held against Keras, described."""
+"""One artifact: written, run in its own runtime, checked against Keras, described."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tlkit.options.catalog import Format
 from tlkit.tasks.labels import as_lines
 from tlkit.tasks.task import Task
 
-# Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
+# 8-bit kernels of different machines round some steps differently; this share of the largest logit is about six steps.
 TOLERANCE_QUANTISED = 0.05
 _OTHER = "another format may do: `tlkit export RUN --format keras` always does."
 
@@ -39,7 +39,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
         min_agreement: fraction of check images that must keep their class when a format is quantised, 0..1.
 
     Raises:
-        TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
+        TlkitError: it cannot be written, or its outputs differ from those of the classifier in Keras.
     """
     write(row, subject.classifier, folder / row.model, subject.calibration)
     write_decoder(folder)
@@ -69,7 +69,7 @@ def _read_again(folder: Path, subject: Subject, check: CheckImages) -> Inputs:
     """The check images, or clips, through the artifact's own decoder, from their files.
 
     Raises:
-        TlkitError: it makes other pixels of them than tlkit.
+        TlkitError: its pixels differ from those of tlkit.
     """
     images = decoded_by_artifact(folder, subject.classifier.facts.contract, check.files)
     mask = check.samples.mask
@@ -77,7 +77,7 @@ def _read_again(folder: Path, subject: Subject, check: CheckImages) -> Inputs:
     other = [str(file) for file, one, ours in zip(check.files, images, known, strict=True) if (one != ours).any()]
     if other:
         raise TlkitError(
-            f"the decoder in {folder} makes other pixels of {len(other)} images than tlkit: {', '.join(other[:3])}.",
+            f"the decoder in {folder} decodes {len(other)} images to other pixels than tlkit: {', '.join(other[:3])}.",
             "report this; `tlkit predict` works.",
         )
     return check.samples
@@ -96,7 +96,7 @@ def _refuse_unfaithful(row: Format, golden: Golden, outputs: Outputs, expected: 
 
 
 def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_agreement: float) -> dict[str, Any]:
-    """What quantisation costs, if it is not too much."""
+    """The cost of quantisation; raises where it is too high."""
     if subject.check is None or checked is None or subject.calibration is None:
         raise TlkitError(f"{row.name} needs images of the run to be measured on.", "give the run folder.")
     same = agreement(checked, subject.check.logits, subject.task)
@@ -111,7 +111,7 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
 
 
 def _facts(row: Format, subject: Subject) -> dict[str, Any]:
-    """What the classifier knows about itself, and what goes in and out."""
+    """The facts of the classifier, and its inputs and outputs."""
     facts, features = subject.classifier.facts, carries_features(row, subject.classifier)
     outputs = {"logits": [row.batch, len(facts.classes)]}
     if features:
@@ -157,7 +157,7 @@ def _mask(row: Format, clip: ClipFacts) -> dict[str, Any]:
 
 
 def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
-    """Write what lies beside the model; the contract comes last and speaks of the rest."""
+    """Write the files beside the model; the contract comes last and describes the rest."""
     golden.write(folder / artifact.GOLDEN)
     write_text(folder / artifact.LABELS, as_lines(contract["classes"]))
     if contract["unfamiliarity"] and subject.classifier.familiarity is not None:

@@ -1,4 +1,4 @@
-"""What writing and running a format takes, whether it is installed, and the module that knows how."""
+"""The packages for writing and running a format, whether they are installed, and the module of the format."""
 
 import functools
 import importlib
@@ -13,16 +13,16 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
 from tlkit.options.catalog import FORMATS, Format
 
-BATCH = 32  # images to a call of a format that takes any number, or frames
+BATCH = 32  # images, or frames, per call of a format that takes any number
 
 
 def batch_of(images: np.ndarray) -> int:
-    """How many images (n, H, W, 3), or clips (n, T, H, W, 3), go into one call."""
+    """Number of images (n, H, W, 3), or clips (n, T, H, W, 3), per call."""
     return BATCH if images.ndim == 4 else max(1, BATCH // images.shape[1])
 
 
 def module_of(row: Format) -> ModuleType:
-    """Where a format is written and opened; importing it loads no runtime."""
+    """The module that writes and opens a format; importing it loads no runtime."""
     return importlib.import_module(row.module)
 
 
@@ -32,20 +32,20 @@ def runner(row: Format) -> str | None:
 
 
 def installed(module: str) -> bool:
-    """Whether a package is there, without importing it; a mere folder of its name (an artifact's) is none."""
+    """Whether a package is installed, without importing it; a mere folder of its name (an artifact's) does not count."""
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None
 
 
 def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:
-    """Raise when a package that formats need is not installed.
+    """Raise when a package required by formats is not installed.
 
     Args:
         rows: the formats.
         writing: whether they are to be written, or only run.
 
     Raises:
-        TlkitError: naming every format, what it lacks and the extra or package that brings it.
+        TlkitError: naming every format, what it lacks and the extra or package that provides it.
     """
     lacking: list[str] = []
     remedies: dict[str, None] = {}
@@ -73,5 +73,5 @@ def version_of(module: str) -> str:
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    """Which distributions each module is from; it takes a look at every file that is installed, so it is taken once."""
+    """The distributions of each module; cached, since every installed file is inspected."""
     return importlib.metadata.packages_distributions()

@@ -1,4 +1,4 @@
-"""The golden batch: drawn samples that travel with an artifact, the logits they must give, and how close is close."""
+"""The golden batch: drawn samples that come with an artifact, the logits they must give, and the tolerance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,13 @@ from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
 IMAGES, CLIPS = 12, 4
-TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger
+TOLERANCE = 1e-4  # absolute for logits up to 1, relative for larger ones
 
 
 def draw(height: int, width: int) -> np.ndarray:
     """uint8 (12, height, width, 3), RGB 0..255: gradients, stripes, checks, rings, blots and noise in many colours.
 
-    Whole numbers throughout and a generator whose stream NumPy keeps, so that they are the same everywhere.
+    Integers throughout and a generator whose stream is frozen in NumPy, so that they are the same everywhere.
     """
     rows, columns = np.mgrid[0:height, 0:width]
     random = np.random.RandomState(20240607)  # its stream is frozen since NumPy 1.17
@@ -47,11 +47,11 @@ def draw(height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes into a network: images, or clips with a mask.
+    """The inputs of a network: images, or clips with a mask.
 
     Args:
-        images: uint8 (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3).
-        mask: of clips float32 (n, T), 1 where there is a frame.
+        images: uint8 (n, H, W, 3), RGB 0..255; for clips (n, T, H, W, 3).
+        mask: for clips float32 (n, T), 1 where there is a frame.
     """
 
     images: np.ndarray
@@ -61,7 +61,7 @@ class Inputs:
         return len(self.images)
 
     def arrays(self, start: int, count: int) -> tuple[np.ndarray, ...]:
-        """Some of them as a network takes them, float32: images, and of clips the mask."""
+        """Some of them as a network takes them, float32: images, and for clips the mask."""
         block = slice(start, start + count)
         images = self.images[block].astype(np.float32)
         return (images,) if self.mask is None else (images, self.mask[block])
@@ -76,7 +76,7 @@ class Inputs:
 
 
 def draw_inputs(facts: Facts) -> Inputs:
-    """The drawn images at the size of a classifier's input; for one of clips four clips of them, full ones and one shorter."""
+    """The drawn images at the size of a classifier's input; for one of clips, four clips of them, full ones and one shorter."""
     frames = draw(facts.contract.height, facts.contract.width)
     if facts.clip is None:
         return Inputs(frames)
@@ -91,10 +91,10 @@ class Golden:
     """Inputs and their logits.
 
     Args:
-        images: uint8 (G, H, W, 3), RGB 0..255; of clips (G, T, H, W, 3).
+        images: uint8 (G, H, W, 3), RGB 0..255; for clips (G, T, H, W, 3).
         logits: float32 (G, K), that the artifact must give.
-        reference: float32 (G, K), that the classifier gave in Keras; the same but for what quantisation did.
-        mask: of clips float32 (G, T), 1 where there is a frame.
+        reference: float32 (G, K), that the classifier gave in Keras; the same except for quantisation.
+        mask: for clips float32 (G, T), 1 where there is a frame.
     """
 
     images: np.ndarray
@@ -104,30 +104,30 @@ class Golden:
 
     @property
     def samples(self) -> Inputs:
-        """What goes in."""
+        """The inputs."""
         return Inputs(self.images, self.mask)
 
     def write(self, path: Path) -> None:
-        """As an NPZ file without pickles."""
+        """Write an NPZ file without pickles."""
         held = {name: array for name, array in vars(self).items() if array is not None}
         with replacing(path) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **held)
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
 
 def difference(logits: np.ndarray, expected: np.ndarray) -> float:
-    """The greatest absolute difference of logits (n, K); NaN is infinitely far from anything."""
+    """The largest absolute difference of logits (n, K); NaN counts as infinite."""
     apart = np.abs(logits.astype(np.float64) - expected)
     return float(np.where(np.isfinite(apart), apart, np.inf).max(initial=0.0))
 
 
 def excess(logits: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANCE) -> float:
-    """The greatest difference over what is allowed: `tolerance`, times the image's largest logit where that is above 1.
+    """The largest difference over the allowed one: `tolerance`, times the image's largest logit where that is above 1.
 
     Args:
         logits: float (n, K).
@@ -142,25 +142,25 @@ def excess(logits: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANC
 
 
 def agreement(logits: np.ndarray, expected: np.ndarray, task: Task = SINGLE) -> float:
-    """Fraction of images (n, K) whose most probable class is the same, 0..1; of several labels, all of them."""
+    """Fraction of images (n, K) whose most probable class is the same, 0..1; with several labels, all of them."""
     return float(task.same(logits, expected).mean())
 
 
 def refuse_different(
     logits: np.ndarray, golden: Golden, tolerance: float, what: str, remedy: str, task: Task = SINGLE
 ) -> None:
-    """Raise when golden images do not give their logits.
+    """Raise when golden images do not give the expected logits.
 
     Args:
-        logits: (G, K), that they gave.
-        golden: what they should give.
+        logits: (G, K), computed now.
+        golden: with the expected ones.
         tolerance: see `excess`.
-        what: gave them, for the message.
+        what: computed them, for the message.
         remedy: what to do, for the hint.
         task: what the logits mean.
 
     Raises:
-        OutOfDate: naming the worst image, the difference and what is allowed.
+        OutOfDate: naming the worst image, the difference and the allowed one.
     """
     if logits.shape != golden.logits.shape:
         raise OutOfDate(f"{what} gives logits of shape {logits.shape}, expected {golden.logits.shape}.", remedy)
@@ -172,6 +172,6 @@ def refuse_different(
         allowed = tolerance * max(1.0, float(np.abs(expected[worst]).max()))
         raise OutOfDate(
             f"{what} gives other logits than it should: golden image {worst} differs by {apart:.3g}, "
-            f"allowed is {allowed:.3g}.",
+            f"where {allowed:.3g} is allowed.",
             remedy,
         )

@@ -21,7 +21,7 @@ def outputs_of(*inputs):
     return {"logits": model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)}
 """
 
-# Plain Keras gives logits alone; the grid that features are the mean of, or the mean of a clip's frames, is a layer inside.
+# Plain Keras gives only logits; the grid whose mean is the features, or the mean of a clip's frames, is a layer inside.
 RUN_WITH_FEATURES = """
 classifier = keras.models.load_model(HERE / "model.keras", compile=False)
 if "mask" in CONTRACT:
@@ -38,14 +38,14 @@ def outputs_of(*inputs):
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """As tlkit saves it."""
+    """Write the file as tlkit saves it."""
     from tlkit.classifier.model import save
 
     save(classifier, path)
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
+    """A function of images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file has them."""
     settle_backend()
     import keras
 

@@ -1,4 +1,4 @@
-"""The formats `litert` and `litert-int8`: one image to a call, in float32 or in 8 bits."""
+"""The formats `litert` and `litert-int8`: one image per call, in float32 or in 8 bits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def outputs_of(*inputs):
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """In 8 bits where the format is, of which `finds_ranges` says how; with float32 in and out."""
+    """Write the file, for the 8-bit format quantised as `finds_ranges` says; with float32 in and out."""
     import tensorflow as tf
 
     from tlkit.exporting.writers import SERVING, save_functions, traced_graph
@@ -41,16 +41,16 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
                 raise ValueError("ranges are found on images, and there are none")
             path.write_bytes(_quantised(converter, calibration))
             return
-        if not row.exact:  # weights once, what they multiply image by image, by its own range
+        if not row.exact:  # weights are quantised once, activations for each image by their own range
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         path.write_bytes(converter.convert())
 
 
 def finds_ranges(classifier: "Classifier") -> bool:
-    """Whether a classifier in 8 bits has ranges that were found on images; else only weights are kept in 8 bits.
+    """Whether a classifier in 8 bits has ranges that were found on images; else only weights are stored in 8 bits.
 
-    Dense layers on tokens hold most weights of a vision transformer. With ranges they are three times as far from float32 as
-    without, and no faster (benchmarks/results/transformers.md).
+    Dense layers on tokens hold most weights of a vision transformer. With ranges they differ three times as much from
+    float32 as without, and are no faster (benchmarks/results/transformers.md).
     """
     import keras
 
@@ -61,9 +61,9 @@ def finds_ranges(classifier: "Classifier") -> bool:
 
 
 def _quantised(converter: Any, calibration: np.ndarray) -> bytes:
-    """In 8 bits, ranges found on images (Jacob et al. 2018); the dense layers and what they read stay in float32.
+    """Quantise to 8 bits with ranges found on images (Jacob et al. 2018); dense layers and their inputs stay in float32.
 
-    A head gives channels that hardly vary large weights, beside which 8 bits flatten all others; it is small anyway.
+    A head gives large weights to channels that hardly vary, next to which 8 bits flatten all others; it is small anyway.
     """
     import tensorflow as tf
 
@@ -80,7 +80,7 @@ def _quantised(converter: Any, calibration: np.ndarray) -> bytes:
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
+    """A function of images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file has them."""
     if runner(FORMATS["litert"]) == "ai_edge_litert":
         from ai_edge_litert.interpreter import Interpreter
     else:

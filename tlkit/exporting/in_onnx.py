@@ -28,10 +28,10 @@ def outputs_of(*inputs):
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """Checked before it is written.
+    """Write the file after checking it.
 
-    Layer by layer where `extraction.onnx_graph` knows them all, which takes a quarter to a half of the time; else, and with
-    every head over time, by way of TensorFlow.
+    Layer by layer where `extraction.onnx_graph` knows them all, which takes a quarter to a half of the time; otherwise, and
+    for every head over time, by way of TensorFlow.
     """
     import onnx
 
@@ -67,15 +67,15 @@ def _by_tensorflow(row: Format, classifier: "Classifier") -> Any:
 
 
 def write_for_clips(classifier: "Classifier", path: Path, source: "FeatureSource | None" = None) -> dict[str, Any]:
-    """A classifier of clips as two files: frames to their features in `path`, those to logits in `HEAD` beside it.
+    """Write a classifier of clips as two files: frames to features in `path`, features to logits in `HEAD` beside it.
 
     Args:
         classifier: of clips.
         path: of the file of frames.
-        source: of the features of its frames, where it is at hand.
+        source: of the features of its frames, where it is available.
 
     Returns:
-        What tells these features from others in the store: `weights`, `output` and `channels`.
+        The identity of these features in the store: `weights`, `output` and `channels`.
     """
     import onnx
 
@@ -113,5 +113,5 @@ def _traced(model: Any, given: str, output: str) -> Any:
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
+    """A function of images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file has them."""
     return open_session(path)

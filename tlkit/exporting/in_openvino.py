@@ -1,4 +1,4 @@
-"""The format `openvino`. Weights stay float32: OpenVINO would halve them unasked."""
+"""The format `openvino`. Weights stay float32: OpenVINO would store them in half precision by default."""
 
 import importlib
 import sys
@@ -30,7 +30,7 @@ def outputs_of(*inputs):
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """By way of a SavedModel."""
+    """Write the files by way of a SavedModel."""
     from tlkit.exporting.writers import SERVING, save_functions, traced_graph
 
     openvino = _silent()
@@ -41,9 +41,9 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
+    """A function of images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file has them."""
     openvino = _silent()
-    # The logits of float32; a processor with bfloat16 would compute in that unasked.
+    # The logits of float32; a processor with bfloat16 would compute in that by default.
     model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [min(output.get_names(), key=len) for output in model.outputs]
     return lambda *inputs: {
@@ -55,14 +55,14 @@ def open_model(path: Path) -> "Call":
 
 
 def _silent() -> Any:
-    """OpenVINO without the package by which it tells its maker of each conversion, unasked, and leaves an ID at home.
+    """OpenVINO without its telemetry package, which reports each conversion to its maker and stores an ID in the home folder.
 
-    A program that has imported OpenVINO before has decided for itself.
+    A program that has already imported OpenVINO has made its own choice.
     """
     name = "openvino_telemetry"
     if name in sys.modules:
         return importlib.import_module("openvino")
-    sys.modules[name] = None  # type: ignore[assignment]  # looked for, and not there: OpenVINO has a stand-in for it
+    sys.modules[name] = None  # type: ignore[assignment]  # import fails, and OpenVINO uses a stand-in
     try:
         return importlib.import_module("openvino")
     finally:

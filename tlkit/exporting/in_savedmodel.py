@@ -28,7 +28,7 @@ ENCODED = "encoded"  # the second signature
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """Both signatures share one graph."""
+    """Write the folder; both signatures share one graph."""
     import tensorflow as tf
 
     from tlkit.exporting.writers import SERVING, has_encoded, save_functions, traced_graph
@@ -46,7 +46,7 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
+    """A function of images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file has them."""
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
@@ -83,15 +83,15 @@ def as_png(image: np.ndarray) -> bytes:
     return tf.io.encode_png(image).numpy()
 
 
-# -- Encoded photographs to the network's input inside a TensorFlow graph: near to `data.images`, and not the same ---
+# -- Encoded photographs to the network's input inside a TensorFlow graph: close to `data.images`, but not identical ---
 #
-# What differs (docs/export.md has how much): TensorFlow (2.21) decodes JPEG, PNG, GIF, BMP and WebP alone, and a WebP
-# with transparency raises and takes the batch along; it ignores the EXIF orientation and drops transparency where tlkit puts
-# it over white, rounds once where Pillow rounds twice, and never decodes a large JPEG smaller.
+# Differences (docs/export.md has their size): TensorFlow (2.21) decodes only JPEG, PNG, GIF, BMP and WebP, and a WebP with
+# transparency raises and fails the whole batch; it ignores the EXIF orientation and drops transparency where tlkit blends
+# with white, rounds once where Pillow rounds twice, and never decodes a large JPEG at reduced size.
 
 
 def decoded(contract: InputContract, images_bytes: Any) -> Any:
-    """float32 (N, H, W, 3), RGB in whole numbers 0..255, of a string tensor (N,) of files."""
+    """float32 (N, H, W, 3), RGB in whole numbers 0..255, from a string tensor (N,) of files."""
     import tensorflow as tf
 
     def one(content: Any) -> Any:
@@ -108,7 +108,7 @@ def decoded(contract: InputContract, images_bytes: Any) -> Any:
 
 
 def _fitted(image: Any, contract: InputContract) -> Any:
-    """One image (h, w, 3) resized as the contract says; edges and middles as in `data.images`."""
+    """One image (h, w, 3) resized according to the contract; edges and centres as in `data.images`."""
     import tensorflow as tf
 
     target = tf.constant([contract.height, contract.width], tf.float32)

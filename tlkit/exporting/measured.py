@@ -1,4 +1,4 @@
-"""How many decisions an artifact changes, on images of the run; and the table of it."""
+"""The decisions that an artifact changes, on images of the run; and a table of artifacts."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tlkit.options.catalog import FORMATS
 from tlkit.pixels.sniff import HEADER_BYTES, sniff
 from tlkit.tasks.registry import of_truth
 
-IN_GRAPH = ("JPEG", "PNG", "GIF", "BMP")  # what TensorFlow decodes
+IN_GRAPH = ("JPEG", "PNG", "GIF", "BMP")  # decoded by TensorFlow
 
 
 def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) 
 
 
 def quantised_cost(check: CheckImages, checked: np.ndarray, calibration: int) -> dict[str, Any]:
-    """The accuracy lost to quantisation in 8 bits, on images of the run that were not trained on.
+    """The accuracy lost to quantisation to 8 bits, on images of the run that were not trained on.
 
     Args:
         check: the images, with the logits of float32.
@@ -56,10 +56,10 @@ def quantised_cost(check: CheckImages, checked: np.ndarray, calibration: int) ->
 
 
 def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
-    """How far the signature that takes encoded bytes is from tlkit's own decoding.
+    """The difference of the signature for encoded bytes from tlkit's own decoding.
 
     Raises:
-        TlkitError: where it should be the same: on PNG files of the input's size.
+        TlkitError: there is one on PNG files of the input's size, where there should be none.
     """
     call = open_encoded(model)
     exact = call([as_png(image) for image in subject.golden.images])
@@ -68,7 +68,7 @@ def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
     )
     if excess(held, due) > 1:
         raise TlkitError(
-            "the signature for encoded bytes gives other logits, for PNG files that need no resizing.",
+            "the signature for encoded bytes gives other logits for PNG files that need no resizing.",
             "export to another format, and report this.",
         )
     logits, expected, of = exact, subject.expected["logits"], "drawn images as PNG"
@@ -108,7 +108,7 @@ def _batches(items: Iterable[bytes]) -> Iterator[list[bytes]]:
 def table(contracts: Iterable[dict[str, Any]]) -> str:
     """A Markdown table of artifacts: size, largest difference of a logit, decisions, latency."""
     lines = [
-        "| format | size, MB | largest difference of a logit | same class | accuracy | ms an image | runtime |",
+        "| format | size, MB | largest difference of a logit | same class | accuracy | ms per image | runtime |",
         "|---|---|---|---|---|---|---|",
     ]
     for contract in contracts:

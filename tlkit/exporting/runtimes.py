@@ -1,4 +1,4 @@
-"""Artifacts run in the runtime they are for; each is imported only when it is asked to run."""
+"""Run artifacts in the runtime they are for; each is imported only when it is needed."""
 
 import contextlib
 import time
@@ -16,19 +16,19 @@ from tlkit.exporting.golden import Inputs
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 
-Call = Callable[..., Outputs]  # images, and of clips a mask, float32
-WARM_UP, RUNS, SECONDS = 3, 50, 2.0  # of the latency: at most so many runs, in at most about so long
+Call = Callable[..., Outputs]  # images, and for clips a mask, float32
+WARM_UP, RUNS, SECONDS = 3, 50, 2.0  # for the latency: at most so many runs, in at most about so many seconds
 
 
 class Runtime:
-    """An artifact ready to run, on the processor.
+    """An artifact ready to run, on the CPU.
 
     Args:
         row: its format.
         folder: of the artifact.
 
     Raises:
-        TlkitError: no runtime for it is installed, or the runtime cannot read it; with its own words.
+        TlkitError: no runtime for it is installed, or the runtime cannot read it; with the runtime's message.
     """
 
     def __init__(self, row: Format, folder: Path) -> None:
@@ -41,14 +41,14 @@ class Runtime:
                 self.call: Call = module_of(row).open_model(folder / row.model)
         except TlkitError:
             raise
-        except Exception as error:  # runtimes raise whatever the file makes them stumble over
+        except Exception as error:  # runtimes raise any kind of error
             raise TlkitError(
                 f"{self.name} cannot load {folder / row.model}: {str(error).strip()[:300]}",
                 "it may need another version of the runtime; contract.json names the one it was exported with.",
             ) from error
 
     def __call__(self, samples: Inputs) -> Outputs:
-        """Run them in batches of what the format takes."""
+        """Run them in batches that the format accepts."""
         step = self.row.batch or batch_of(samples.images)
         parts = [self.call(*samples.arrays(start, step)) for start in range(0, len(samples), step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -68,7 +68,7 @@ class Runtime:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[Any]:
-    """Runtimes warn about plans of their makers."""
+    """Suppress warnings of runtimes about future changes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

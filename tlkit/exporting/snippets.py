@@ -1,4 +1,4 @@
-"""Programs that run an artifact without tlkit: pixels by the decoder beside, the runtime, softmax or sigmoids with temperature."""
+"""Programs that run an artifact without tlkit: pixels by its decoder, the runtime, softmax or sigmoids with temperature."""
 
 from typing import Any, NamedTuple
 
@@ -148,15 +148,15 @@ UNFAMILIAR_WORD = """\
 
 
 class Words(NamedTuple):
-    """What the program and the README of an artifact say for a task.
+    """The wording of the program and the README of an artifact for a task.
 
     Args:
-        activation: Python that makes probabilities of logits.
+        activation: Python code that turns logits into probabilities.
         main: the loop over files.
         note: the end of a sentence on the logits.
-        title: what the artifact is, of how many classes.
-        names: what its classes are called.
-        gives: what comes out.
+        title: what the artifact is, with the number of classes.
+        names: the word for its classes.
+        gives: its output.
     """
 
     activation: str
@@ -188,11 +188,11 @@ PROGRAMS = {
         "each number, in the unit of the images it was trained on",
     ),
 }
-"""One row a task."""
+"""One row for each task."""
 
 
 def program(contract: dict[str, Any]) -> str:
-    """The program `classify.py` for an artifact, as text; its names are explained in the artifact's README.
+    """The program `classify.py` for an artifact, as text; the artifact's README explains its names.
 
     Args:
         contract: of the artifact.
@@ -223,7 +223,7 @@ def program(contract: dict[str, Any]) -> str:
     return "".join(parts)
 
 
-# -- The README.md of an artifact: what it is, and a program to copy that runs it without tlkit ---
+# -- The README.md of an artifact: a description, and a program that runs it without tlkit ---
 
 
 def readme(contract: dict[str, Any], table: str) -> str:
@@ -249,10 +249,10 @@ def readme(contract: dict[str, Any], table: str) -> str:
         f"preprocessing is inside it. Fit: {given['fit']}. Out: {words.gives}{words.note}",
         "## Run it",
         f"```bash\npip install {row.package} {NEEDED}\npython classify.py {'clip/' if clips else 'photo.jpg'}\n```",
-        "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",
+        "`classify.py` is in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",
         f"```python\n{program(contract)}```",
-        "Files become the pixels that the classifier was trained on: `decoder/` is the decode of tlkit itself, for every "
-        "format it reads; what it cannot read stops the program with the reason. `pip install cykooz-resizer` makes it "
+        "Files are decoded to the same pixels as in training: `decoder/` is the decoder of tlkit itself, for every "
+        "format it reads; a file it cannot read stops the program with the reason. `pip install cykooz-resizer` makes it "
         "faster, `pip install pillow-heif` lets it read HEIC.",
         *_notes(contract),
         "## Is it whole?",
@@ -278,7 +278,7 @@ CHECK_CLIPS = CHECK.replace(".astype(np.float32))", '.astype(np.float32), golden
 
 
 def _notes(contract: dict[str, Any]) -> list[str]:
-    """What applies to this artifact alone."""
+    """Notes that apply to this artifact only."""
     notes = []
     if contract["threshold"] is not None:
         notes.append(
@@ -300,9 +300,9 @@ def _notes(contract: dict[str, Any]) -> list[str]:
 def _encoded_note(encoded: dict[str, Any]) -> str:
     return (
         f"The signature `{encoded['signature']}` takes the bytes of image files (`images_bytes`, a string tensor) and "
-        "decodes and resizes them in the graph. It is near to the above and not the same: JPEG, PNG, GIF and BMP only, "
+        "decodes and resizes them in the graph. It is close to the above but not identical: JPEG, PNG, GIF and BMP only, "
         "EXIF orientation ignored, transparency dropped. Measured on "
-        f"{encoded['images']} {encoded['of']}: logits differ by {encoded['median_difference']:.2g} in the middle and "
+        f"{encoded['images']} {encoded['of']}: logits differ by {encoded['median_difference']:.2g} in the median and "
         f"{encoded['max_difference']:.2g} at most, {percent(encoded['agreement'], 1)} keep their class."
     )
 
@@ -312,7 +312,7 @@ def _quantised_note(quantised: dict[str, Any]) -> str:
     count = quantised["calibration_images"]
     how = f"Weights and activations in 8 bits but for dense layers, their ranges found on {count} training images"
     if not count:
-        how = "Weights of dense layers in 8 bits, what they multiply rounded to 8 bits image by image, all else in float32"
+        how = "Weights of dense layers in 8 bits, their inputs rounded to 8 bits image by image, all else in float32"
     return (
         f"{how}; float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
         f"{percent(quantised['agreement'], 1)} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "

@@ -1,4 +1,4 @@
-"""What is exported, and how it becomes the file of a format: TensorFlow traces the graph, converters translate it."""
+"""The classifier to export, and its conversion to a format: TensorFlow traces the graph, converters translate it."""
 
 import contextlib
 import io
@@ -25,16 +25,16 @@ from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 from tlkit.tasks.task import Task
 
-# -- what artifacts are held against: the classifier in Keras, on drawn and on real images ---------
+# -- the reference for artifacts: the classifier in Keras, on drawn and on real images -------------
 
 
 @dataclass(frozen=True)
 class CheckImages:
-    """Images of the run that decisions are compared on.
+    """Images of the run on which decisions are compared.
 
     Args:
         split: where they are from.
-        files: image files, of clips those of all frames that there are, clip by clip.
+        files: image files; for clips those of all existing frames, clip by clip.
         samples: n images or clips.
         labels: int32 (n,), indices of classes; or int8 (n, K), 1 where the image has the class, where it may have several.
         logits: float32 (n, K), of the classifier in Keras.
@@ -49,13 +49,13 @@ class CheckImages:
 
 @dataclass(frozen=True)
 class Subject:
-    """A classifier and what it gives in Keras.
+    """A classifier and its outputs in Keras.
 
     Args:
         classifier: the classifier.
         sha256: hex, of its file.
         golden: drawn samples.
-        expected: what it gives for them.
+        expected: its outputs for them.
         check: images of the run; None where there are none.
         calibration: uint8 (n, H, W, 3), training images; None unless a format is quantised.
     """
@@ -77,7 +77,7 @@ FEW = 2
 
 
 def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
-    """Logits (n, K), and features (n, C) where the classifier knows its training images.
+    """Logits (n, K), and features (n, C) where the classifier has a familiarity.
 
     Args:
         classifier: in memory.
@@ -85,13 +85,13 @@ def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
     """
     known = classifier.familiarity is not None
     names = ("logits", "features") if known else ("logits",)
-    with keras.device("cpu"):  # a GPU would multiply in fewer bits
+    with keras.device("cpu"):  # a GPU would multiply in lower precision
         source = with_features(classifier) if known else classifier.model
         model = keras.Model(source.input, source.outputs)
         model.compile(jit_compile=False)
         step = batch_of(samples.images)
         inputs = [samples.arrays(start, step) for start in range(0, len(samples), step)]
-        # So few batches are over sooner than the network would be traced.
+        # So few batches take less time than tracing the network.
         once = len(inputs) <= FEW and keras.backend.backend() == "tensorflow"
         call = partial(model, training=False) if once else model.predict_on_batch
         parts = [keras.tree.flatten(call(list(given) if len(given) > 1 else given[0])) for given in inputs]
@@ -113,11 +113,11 @@ def write(row: Format, classifier: Classifier, path: Path, calibration: np.ndarr
         calibration: uint8 (n, H, W, 3), training images for a quantised format.
 
     Raises:
-        TlkitError: Keras runs on another backend than TensorFlow, or the converter gives up; with its own words.
+        TlkitError: Keras runs on another backend than TensorFlow, or the converter fails; with its message.
     """
     if row.writing and keras.backend.backend() != "tensorflow":
         raise TlkitError(
-            f"--format {row.name} is made by TensorFlow, and Keras computes with {keras.backend.backend()} here.",
+            f"--format {row.name} is made by TensorFlow, but Keras computes with {keras.backend.backend()} here.",
             "KERAS_BACKEND=tensorflow tlkit export ...; the run itself may have been trained with any backend.",
         )
     said: list[str] = []
@@ -126,7 +126,7 @@ def write(row: Format, classifier: Classifier, path: Path, calibration: np.ndarr
             module_of(row).write(row, classifier, path, calibration)
     except TlkitError:
         raise
-    except Exception as error:  # converters raise whatever they stumble over
+    except Exception as error:  # converters raise any kind of error
         if no_room := full_disk(error, path):
             raise no_room from error
         raise TlkitError(
@@ -136,17 +136,17 @@ def write(row: Format, classifier: Classifier, path: Path, calibration: np.ndarr
 
 
 def carries_features(row: Format, classifier: Classifier) -> bool:
-    """Whether a format's graph gives the features too, for unfamiliarity; in 8 bits they are too coarse."""
+    """Whether a format's graph also outputs the features, for unfamiliarity; in 8 bits they are too coarse."""
     return classifier.familiarity is not None and row.exact
 
 
 def has_encoded(row: Format, classifier: Classifier) -> bool:
-    """Whether it has a signature for the bytes of an image's file: TensorFlow reads samples as bytes, so not where levels are stated."""
+    """Whether it has a signature for the bytes of image files: not where levels are given, as TensorFlow reads samples as bytes."""
     return row.encoded and classifier.facts.contract.levels is None and classifier.facts.clip is None
 
 
 def _forward(row: Format, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
-    """What is traced: images float32 (B, H, W, 3), or clips and a mask -> logits (B, K), and features (B, C) if the format carries them."""
+    """The traced function: images float32 (B, H, W, 3), or clips and a mask -> logits (B, K), and features (B, C) if the format has them."""
     import tensorflow as tf
 
     features = carries_features(row, classifier)
@@ -161,7 +161,7 @@ def _forward(row: Format, classifier: Classifier) -> Callable[[Any], dict[str, A
 
 
 def _inputs(classifier: Classifier, batch: int | None = None) -> list[Any]:
-    """What goes in: images, and of clips a mask."""
+    """The inputs: images, and for clips a mask."""
     import tensorflow as tf
 
     contract, clip = classifier.facts.contract, classifier.facts.clip
@@ -175,17 +175,17 @@ def _inputs(classifier: Classifier, batch: int | None = None) -> list[Any]:
 
 
 def traced_graph(row: Format, classifier: Classifier, batch: int | None = None) -> Any:
-    """A function of TensorFlow's; whoever calls it inside of another shares its graph."""
+    """A TensorFlow function; a call inside another function shares its graph."""
     import tensorflow as tf
 
     return tf.function(_forward(row, classifier), input_signature=_inputs(classifier, batch), autograph=False)
 
 
 def save_functions(path: Path, functions: Mapping[str, Any]) -> None:
-    """Write a SavedModel: functions of TensorFlow's, each with its inputs stated, as its signatures.
+    """Write a SavedModel with TensorFlow functions, each with its inputs declared, as its signatures.
 
-    Of the network it holds the variables that they read. Keras's `ExportArchive` would go through every object of which the
-    network consists, in search of tables, which takes as long as all the rest.
+    Of the network it holds only the variables that they read. Keras's `ExportArchive` would search every object of the
+    network for tables, which takes as long as all the rest.
     """
     import tensorflow as tf
 
@@ -195,9 +195,9 @@ def save_functions(path: Path, functions: Mapping[str, Any]) -> None:
     tf.saved_model.save(holder, str(path), signatures=signatures)
 
 
-# -- What converters say -----------------------------------------------------------------------
+# -- Messages of converters --------------------------------------------------------------------
 
-# Where they name the operations that they lack: LiteRT's, OpenVINO's, tf2onnx's, ONNX's.
+# How they name missing operations: LiteRT, OpenVINO, tf2onnx, ONNX.
 _LACKS = (
     r"(?:Custom|TF Select) ops: ([\w, ]+)",
     r"for operations?(?:\(s\))?: ([\w:, ]+)",
@@ -207,10 +207,10 @@ _LACKS = (
 
 
 def reason(error: Exception, said: Sequence[str]) -> str:
-    """Why a converter gave up: the operations that its format lacks, else the last of its words, where the cause stands.
+    """Why a converter failed: the operations that its format lacks, else the end of its message, which has the cause.
 
     Args:
-        error: what it raised; its first lines are about where in its own insides.
+        error: what it raised; its first lines are about its internals.
         said: what it logged meanwhile.
     """
     text = "\n".join([*said, str(error)])
@@ -226,7 +226,7 @@ def reason(error: Exception, said: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Nothing that converters print, log or warn of gets out; yields what they logged as errors."""
+    """Suppress everything that converters print, log or warn of; yields what they logged as errors."""
     said: list[str] = []
     listening = logging.Handler(logging.ERROR)
     listening.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -248,25 +248,24 @@ def _quiet() -> Iterator[list[str]]:
             talker.handlers, talker.propagate = handlers, propagate
 
 
-# -- A network in operations that other runtimes have: the same numbers, other layers where TensorFlow's are its own ---
+# -- A network in operations that other runtimes have: the same outputs, with specific layers of TensorFlow replaced ---
 
 
 def translatable(model: keras.Model) -> keras.Model:
-    """The same network, written so that every format can hold it; as it is given where that is so already.
+    """The same network in a form that every format supports; unchanged where it already is.
 
-    Three layers of ConvNeXt, and whatever else has them, are written anew. GELU (Hendrycks & Gimpel 2016), which TensorFlow
-    computes by `erfc`, with the error function: equal to 1e-7. A convolution with a group for each channel, which Keras
-    has XLA compile, as the depthwise convolution that it is. And Normalization computes with constants, which otherwise
-    become inputs of the graph.
+    Three kinds of layers, as in ConvNeXt, are rewritten. GELU (Hendrycks & Gimpel 2016), which TensorFlow computes by
+    `erfc`, uses the error function: equal to 1e-7. A convolution with a group for each channel, which Keras lets XLA
+    compile, becomes a depthwise convolution. And Normalization uses constants, which otherwise become inputs of the graph.
 
     Args:
-        model: flat, as `compose` makes it.
+        model: flat, as from `compose`.
     """
     if not any(_is_exact_gelu(layer) or _is_depthwise(layer) or _normalizes(layer) for layer in model.layers):
         return model
     copy = keras.models.clone_model(model, clone_function=_written)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):  # the copy's has another name
+        if isinstance(layer, keras.layers.InputLayer):  # that of the copy has another name
             continue
         target = copy.get_layer(layer.name)
         if _is_depthwise(layer):
@@ -303,7 +302,7 @@ def _gelu(values: Any) -> Any:
 
 
 def _is_depthwise(layer: keras.Layer) -> bool:
-    """Whether each filter of a convolution sees one channel; its kernel is (h, w, 1, C * m), in the order of the channels."""
+    """Whether each filter of a convolution reads one channel; its kernel is (h, w, 1, C * m), in the order of the channels."""
     return (
         type(layer) is keras.layers.Conv2D
         and layer.groups > 1

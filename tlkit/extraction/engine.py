@@ -1,4 +1,4 @@
-"""The engines, which of them computes a model here, and in which precision. Keras is loaded when one of its engines is built."""
+"""The engines, and the choice of engine and precision for a model here. Keras is loaded when one of its engines is built."""
 
 import importlib
 import math
@@ -36,11 +36,11 @@ class Engine:
         run: uint8 or float32 (B, ...) -> one float32 (B, ...) for each output of the model.
         name: `tensorflow-frozen`, `keras` or `onnx`.
         reason: why this engine, in a few words.
-        precision: `float32` or `bfloat16`: what it multiplies in; it adds up and answers in float32.
-        start: the same without waiting: gives the function that does.
-        part: images that it takes at once, however many come; None for all of them.
-        portable: gives a function that can be sent to another process and opens the same engine there, with all that it needs;
-            None where nobody has asked for it yet.
+        precision: `float32` or `bfloat16`, of multiplications; sums and outputs are float32.
+        start: the same without waiting: returns the function that waits.
+        part: images that it computes at once, however many are given; None for all of them.
+        portable: returns a function that can be sent to another process and opens the same engine there, with all that it
+            needs; None where that is not supported.
     """
 
     run: Callable[[np.ndarray], Outputs]
@@ -52,7 +52,7 @@ class Engine:
     portable: "Callable[[], Callable[[], Engine]] | None" = None
 
     def ahead(self, items: Iterable[T], inputs: Callable[[T], np.ndarray]) -> Iterator[tuple[T, Outputs]]:
-        """Every item with the outputs of its inputs, in order; the next is begun before one is waited for."""
+        """Every item with the outputs of its inputs, in order; the next is started before one is waited for."""
         start = self.start or (lambda batch: partial(self.run, batch))
         begun: deque[tuple[T, Callable[[], Outputs]]] = deque()
         for item in items:
@@ -65,17 +65,17 @@ class Engine:
 
 
 def enduring(engine: Engine, story: Story) -> Engine:
-    """The same, which computes fewer images at a time from when memory runs out on, and says so; the results are the same.
+    """The same engine, which computes fewer images at a time once memory has run out, and reports it; results are the same.
 
     Raises, when it runs:
-        TlkitError: memory does not even suffice for one image.
+        TlkitError: there is not enough memory even for one image.
     """
     lessening = _Lessening(engine, story)
     return replace(engine, run=lambda images: lessening.start(images)(), start=lessening.start)
 
 
 class _Lessening:
-    """An engine, and how many images at a time it has memory for; None while it never ran out."""
+    """An engine, and how many images at a time it has memory for; None if it never ran out."""
 
     def __init__(self, engine: Engine, story: Story) -> None:
         self.engine, self.story = engine, story
@@ -99,14 +99,14 @@ class _Lessening:
             except Exception as error:
                 if not ran_out(error):
                     raise
-                if self.most is None:  # and not since, by another batch that was under way
+                if self.most is None:  # and it was not set meanwhile by another batch in progress
                     self.lessen(images, error)
             return self.in_pieces(images)
 
         return wait
 
     def in_pieces(self, images: np.ndarray) -> Outputs:
-        """One piece after the other, each as large as there was memory for so far."""
+        """Compute in pieces, each as large as there was memory for so far."""
         done: list[Outputs] = []
         place = 0
         while place < len(images) or not done:
@@ -122,7 +122,7 @@ class _Lessening:
         return tuple(np.concatenate(outputs) for outputs in zip(*done, strict=True))
 
     def lessen(self, images: np.ndarray, error: Exception) -> None:
-        """Halve what is computed at once."""
+        """Halve the number of images computed at once."""
         if len(images) <= 1:
             raise TlkitError(
                 f"there is not enough memory to compute one image of {images.shape[1]} by {images.shape[2]} pixels.",
@@ -141,7 +141,7 @@ def build_engine(
         model: with one input.
         engine: `auto` for the fastest here, or a name.
         precision: `float32` or `bfloat16`.
-        cores: for which batches are cut (`frozen.build`), those of this process unless given.
+        cores: number for which batches are divided (`frozen.build`), by default that of this process.
 
     Raises:
         TlkitError: the engine cannot compute this model here, or not in this precision.
@@ -166,7 +166,7 @@ def build_engine(
 
 
 def as_bytes(model: "keras.Model") -> bytes:
-    """The `.keras` file of a model, as another process is sent it."""
+    """The `.keras` file of a model, as sent to another process."""
     with scratch() as folder:
         file = folder / "model.keras"
         model.save(file)
@@ -174,7 +174,7 @@ def as_bytes(model: "keras.Model") -> bytes:
 
 
 def start_keras(story: Story) -> None:
-    """Settle which backend computes, say so where it is not the usual one, and start it quietly: before Keras is imported."""
+    """Settle the backend, report it where it is not the usual one, and start it quietly, before Keras is imported."""
     if notice := settle_backend():
         story.say(notice)
     importlib.import_module("tlkit.backbones.runtime")
@@ -192,7 +192,7 @@ def of_bytes(content: bytes) -> "keras.Model":
 
 
 def _rebuild(content: bytes, name: str, precision: str, cores: int) -> Engine:
-    """The engine of a model that was sent here, which cuts batches as who sent it."""
+    """The engine of a model that was sent here; it divides batches as the sender does."""
     return build_engine(of_bytes(content), engine=name, precision=precision, cores=cores)
 
 
@@ -209,14 +209,14 @@ def choose_engine(model: "keras.Model") -> tuple[str, str]:
     return "keras", f"{obstacle}: {keras.backend.backend()} compiles the model itself"
 
 
-# -- ONNX with fewer multiplications, where there are enough images to write a network anew for
+# -- ONNX with fewer multiplications, where there are enough images to pay for rewriting a network
 
-RATE = 5e10  # multiply-adds a core does in a second
-START = 5.0  # seconds that the gain must be worth: writing, comparing and opening the file
+RATE = 5e10  # multiply-adds of a core per second
+START = 5.0  # seconds that must be gained: those of writing, comparing and opening the file
 
 
 def _ahead(model: "keras.Model") -> float:
-    """Multiply-adds for an image by which a network written so that it takes fewer is ahead here; 0 where it is not, or cannot be written."""
+    """Multiply-adds per image that a network rewritten to take fewer gains here; 0 where it gains none or cannot be written."""
     from tlkit.backbones.arithmetic import gain
     from tlkit.backbones.runtime import gpus
     from tlkit.extraction import frozen
@@ -231,26 +231,26 @@ def _least(ahead: float) -> int | None:
 
 
 def worth_from(model: "keras.Model") -> int | None:
-    """From how many images on it pays here to write a network so that it takes fewer multiplications; None where it never does."""
+    """The number of images from which rewriting a network with fewer multiplications pays here; None where it never does."""
     return _least(_ahead(model))
 
 
 def spared_by(model: "keras.Model", images: int) -> float:
-    """Multiply-adds for an image that are spared where so many are computed; 0 where that does not pay."""
+    """Multiply-adds per image that are saved where so many are computed; 0 where that does not pay."""
     ahead = _ahead(model)
     least = _least(ahead)
     return 0.0 if least is None or images < least else ahead
 
 
 def lean_engine(model: "keras.Model", images: int) -> Engine | None:
-    """The engine of a network written so that it takes fewer multiplications.
+    """The engine of a network rewritten with fewer multiplications.
 
     Args:
         model: images, RGB 0..255 -> one tensor or several.
         images: to be computed.
 
     Returns:
-        None where so many images do not make up for writing it, or where it cannot be written to give the same numbers.
+        None where so many images do not pay for writing it, or where it cannot be written to give the same numbers.
     """
     least = worth_from(model)
     if least is None or images < least:
@@ -263,7 +263,7 @@ def lean_engine(model: "keras.Model", images: int) -> Engine | None:
         content = writer.to_onnx(model, lean=True).SerializeToString()
     except writer.Untranslatable:
         return None
-    reason = f"the network as ONNX, with fewer multiplications: worth writing from {least:,} images on"
+    reason = f"the network as ONNX, with fewer multiplications: pays from {least:,} images"
     found: Engine = engines.features_engine(content, reason, usable_cores())
     image = held.drawn(*model.input_shape[1:3])
     expected = keras.tree.flatten(model(image.astype(np.float32), training=False))
@@ -283,8 +283,8 @@ def infer(
     """Decode and run every file through an engine.
 
     Returns:
-        indices int64 (n,) of the files that could be decoded, for each output of the engine float32 (n, ...), none where
-        no file could be decoded, and (index, reason) of those that could not.
+        indices int64 (n,) of the files that could be decoded; float32 (n, ...) for each output of the engine, none where
+        no file could be decoded; and (index, reason) of those that could not.
     """
     rows = np.empty(len(files), np.int64)
     outputs: Outputs = ()
@@ -309,12 +309,12 @@ def infer(
     return rows[:done], tuple(each[:done] for each in outputs), problems
 
 
-# -- float32 or bfloat16: the second only where asked for, or shown to be faster and to say the same
+# -- float32 or bfloat16: the latter only where asked for, or shown to be faster and to give the same decisions
 #
-# Shown on up to 64 of the user's own images: bfloat16 must be 1.2 times as fast, the outputs of every image must point
-# the same way as in float32 (cosine of 0.999 or more), and decisions must not change. Decisions are the classes of a
-# classifier's logits; for features they are those of a linear probe solved on one half of these images and applied to
-# the other (at most 2 % may differ, one image in 64).
+# Tested on up to 64 of the user's own images: bfloat16 must be 1.2 times as fast, the outputs of every image must point
+# in the same direction as in float32 (cosine of 0.999 or more), and decisions must not change. Decisions are the classes
+# of a classifier's logits; for features they are those of a linear probe solved on one half of these images and applied
+# to the other (at most 2 % may differ, one image in 64).
 
 TRIAL_IMAGES = 64
 FEWEST = 256  # images below which a trial costs more than it can gain
@@ -340,16 +340,16 @@ def settle_engine(
     labels: np.ndarray | None = None,
     story: Story,
 ) -> Engine:
-    """An engine in the precision asked for; `auto` tries both, and says what it chose and why.
+    """An engine in the precision asked for; `auto` tries both, and reports its choice and the reason.
 
     Args:
         model: a classifier (images -> logits), or with `labels` a network of features.
         files: what it will compute.
-        contract: what pixels to make of them.
+        contract: how they become pixels.
         engine: a name, or `auto`.
         precision: `float32`, `bfloat16` or `auto`.
         labels: int (n,) of the files, negative for none; the outputs are features then, and a probe decides.
-        story: hears the choice.
+        story: reports the choice.
 
     Raises:
         TlkitError: as `build_engine`.
@@ -375,19 +375,19 @@ def settle_engine(
 
 
 def too_few(images: int, story: Story) -> bool:
-    """Whether there are so few images that float32 it is; it is said then."""
+    """Whether there are so few images that float32 is used without a trial, which is then reported."""
     if images < FEWEST:
         story.say(f"precision float32: {images} images are too few for trying bfloat16 to pay")
     return images < FEWEST
 
 
 def judge(exact: Engine, half: Engine, images: np.ndarray, decide: Decide) -> Verdict:
-    """Hold two engines of one model against each other on uint8 images (n, H, W, 3)."""
+    """Compare two engines of one model on uint8 images (n, H, W, 3)."""
     first, second = exact.run(images), half.run(images)
     times = [(_seconds(exact, images), _seconds(half, images)) for _ in range(3)]
     gain = median(slow / fast for slow, fast in times)
     if gain < FASTER:
-        return Verdict(False, f"bfloat16 is {gain:.2f} times as fast here, and {FASTER} would be worth it")
+        return Verdict(False, f"bfloat16 is {gain:.2f} times as fast here, less than the {FASTER} that would pay")
     worst = min(float(cosines(one, other).min()) for one, other in zip(first, second, strict=True))
     if not worst >= COSINE:
         return Verdict(False, f"bfloat16 moves the features of an image to a cosine of {worst:.4f}, below {COSINE}")

@@ -1,4 +1,4 @@
-"""Images to frozen activations: whatever the store does not hold yet is computed once, by an executor, and stored."""
+"""From images to frozen activations: what the store does not hold yet is computed once, by an executor, and stored."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,17 +31,17 @@ Shared = AuditConfig | FeaturesConfig | PredictConfig | RankConfig  # options of
 
 @dataclass
 class Extraction:
-    """What was asked for, and what it took.
+    """The result of an extraction, and what it took.
 
     Args:
         features: (output, view) -> rows for the images of the dataset, in its order; rows of
             images with a problem, and those whose view was not asked for, may be missing.
         problems: files that could not be decoded.
-        passes: images that went through the network now (views count each).
-        stored: images times views that the store already held, of those that were asked for here.
+        passes: images that went through the network now (each view counts).
+        stored: images times views that the store already held, of those asked for here.
         seconds: of wall time.
         engine: name and reason of the engine, "" when nothing had to be computed.
-        images: how many were asked for here: all of the dataset, or a share of it.
+        images: number asked for here: all of the dataset, or a share of it.
     """
 
     features: dict[Key, Rows] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Extraction:
 
     @property
     def rows(self) -> Rows:
-        """The first output of the first view, for those who asked for no more."""
+        """The first output of the first view."""
         return next(iter(self.features.values()))
 
     def sentence(self, what: str = "features") -> str:
-        """What extraction took."""
+        """What the extraction took, in a sentence."""
         if not self.passes:
             return f"{what} of {self.stored} images were in the store; nothing was computed"
         rate = self.passes / max(self.seconds, 1e-9)
@@ -77,16 +77,16 @@ def extract(
 ) -> Extraction:
     """Every output of the source for every view of every image, from the store where it has them.
 
-    One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
-    Killed half-way, it goes on where it was. A source with a share of the images computes, and gives, these alone.
+    One pass: each image is decoded once for all outputs. Exact duplicates are computed once.
+    If it is killed, it resumes where it was. A source with a share of the images computes, and returns, only these.
 
     Args:
         source: what to compute.
         dataset: the images.
         views: numbers of the views; 0 is the image itself.
-        viewed: rows of the images that have views other than 0; all of them unless given.
-        augmentation: what the other views are.
-        story: hears the progress.
+        viewed: rows of the images that have views other than 0; all by default.
+        augmentation: of the other views.
+        story: reports the progress.
 
     Raises:
         TlkitError: the store cannot be written or its disk is full, or float16 cannot hold a value.
@@ -129,7 +129,7 @@ def extract(
 
 
 def _storing(work: Computation, rows: np.ndarray, spaces: Mapping[Key, Space]) -> Iterator[Done]:
-    """What the executor of the source gives for the images at `rows`, each once it is with the store."""
+    """The results of the executor for the images at `rows`, each after it has been stored."""
     source = work.source
     shared = not source.share.whole
     with ExitStack() as stack:
@@ -141,7 +141,7 @@ def _storing(work: Computation, rows: np.ndarray, spaces: Mapping[Key, Space]) -
 
 
 def _of_clips(source: "FeatureSource", clips: Clips, story: Story | None) -> Extraction:
-    """The same for clips: their frames, each by its own content, so that no other choice of frames computes one again."""
+    """The same for clips: their frames, each by its own content, so that another choice of frames reuses them."""
     found = extract(source, clips.frames, story=story)
     features = {key: Rows(ClipFeatures(rows.held, clips.places)) for key, rows in found.features.items()}
     return replace(found, features=features)
@@ -154,25 +154,25 @@ def _tell_problems(problems: Sequence[Problem], story: Story) -> None:
 
 
 def _refuse_held(source: "FeatureSource", held: Sequence[StoredFeatures], dataset: Dataset) -> None:
-    """A store may be older than `refuse_not_finite`: where weights are not finite, every row shows it, the first one too."""
+    """Check a store that may be older than `refuse_not_finite`: weights that are not finite show in every row, so in the first."""
     first = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
     if len(first):
         refuse_not_finite(source, [found[first] for found in held], lambda row: dataset.paths[first[row]])
 
 
 def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
-    """Say once which shards are not what was written."""
+    """Report once which shards are damaged."""
     for space in spaces:
         if space.damaged:
             names = ", ".join(sorted(space.damaged)[:3]) + (", ..." if len(space.damaged) > 3 else "")
             story.say(
-                f"damaged in the feature store, taken out of it: {names} in {space.folder}; what is wanted of their rows "
+                f"damaged in the feature store and removed from it: {names} in {space.folder}; what is needed of their rows "
                 "is computed again"
             )
 
 
 def shard_result(config: Shared, images: int, found: Sequence[Extraction], story: Story) -> dict[str, Any]:
-    """What a command returns that has computed its share of so many images, by one or more extractions.
+    """The result of a command that has computed its share of so many images, in one or more extractions.
 
     Raises:
         TlkitError: a file of the share cannot be used, and `on_bad` is `fail`.
@@ -207,9 +207,9 @@ def _mine(share: Portion, dataset: Dataset, viewed: np.ndarray | None) -> tuple[
 
 
 def _for_engine(share: Portion, whole: Dataset, wanted: Mapping[int, np.ndarray]) -> int:
-    """As many images as the engine is chosen for.
+    """The number of images that the engine is chosen for.
 
-    Every share takes the engine that would compute all of the images, so that rows do not depend on who computed them.
+    Every share uses the engine that would compute all of the images, so that rows do not depend on the share.
     """
     if share.whole:
         return sum(int(each.sum()) for each in wanted.values())
@@ -217,20 +217,20 @@ def _for_engine(share: Portion, whole: Dataset, wanted: Mapping[int, np.ndarray]
 
 
 def held_by(share: Portion, sha256: np.ndarray) -> np.ndarray:
-    """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, whatever else is in the set."""
+    """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, independently of the rest of the set."""
     number = np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel() % np.uint64(share.of)
     return number == share.number - 1
 
 
 def _asked(view: int, viewed: np.ndarray | None, copy_of: np.ndarray) -> np.ndarray:
-    """Bool (N,), images whose view is wanted, be it under another name."""
+    """Bool (N,), images whose view is wanted, for themselves or for a copy."""
     if view == CENTRE or viewed is None:
         return np.ones(len(copy_of), bool)
     return np.isin(copy_of, copy_of[viewed])
 
 
 def _in_order(first: np.ndarray, wanted: Mapping[int, np.ndarray]) -> np.ndarray:
-    """The rows to work on: those with the most views before the rest, so that batches are full in every view."""
+    """The rows to process: those with the most views first, so that batches are full in every view."""
     counts = np.sum([wanted[view][first] for view in wanted], axis=0)
     rows, counts = first[counts > 0], counts[counts > 0]
     return rows[np.lexsort((rows, -counts))]

@@ -1,7 +1,7 @@
-"""The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
+"""The fast engine with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
 
-Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained. Large
-ones of large networks are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
+Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has the gain of each step. Large
+ones of large networks are not part of the graph: they are passed to every call without a copy, so that sessions share one.
 """
 
 import inspect
@@ -31,16 +31,16 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 def on_each_core(call: Compute, wide: Callable[[], Compute], cores: int | None = None) -> Callable[[np.ndarray], Fetch]:
-    """Batches of any size through a function of float32 batches that computes in the thread it is called in.
+    """Run batches of any size through a function of float32 batches that computes in the calling thread.
 
     Args:
         call: float32 (b, ...) -> one float32 (b, ...) for each output; called from several threads at once.
-        wide: gives one that uses every core, for a single image; not asked for where others have come before it, as the
+        wide: gives one that uses every core, for a single image; not requested where others came before it, since the
             last of many is not worth another session.
-        cores: for which batches are cut, see `build`.
+        cores: number for which batches are divided, see `build`.
 
     Returns:
-        uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) for each output.
+        uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) per output.
     """
     threads = usable_cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
@@ -68,20 +68,20 @@ def on_each_core(call: Compute, wide: Callable[[], Compute], cores: int | None =
 
 
 def parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
-    """Batches of `SMALL_BATCH` at most, about equal, as many for each thread."""
+    """Batches of at most `SMALL_BATCH`, of about equal size, equally many for each thread."""
     rounds = -(-len(inputs) // (SMALL_BATCH * threads))
     return np.array_split(inputs, max(1, min(len(inputs), rounds * threads)))
 
 
-# -- The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch ----
+# -- The engine itself -------------------------------------------------------------------------
 
-HANDED_BYTES = 2**25  # of all weights from which on copies of the large ones matter more than handing them over takes
+HANDED_BYTES = 2**25  # of all weights, from which copies of the large ones cost more than passing them to every call
 LARGE = 2**16  # numbers of a weight
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
 
 
 def why_not(model: keras.Model) -> str:
-    """What keeps a model from this engine, "" if nothing does."""
+    """Why a model cannot use this engine, "" if it can."""
     if keras.backend.backend() != "tensorflow":
         return f"computing with {keras.backend.backend()}"
     size = _bytes(model)
@@ -100,9 +100,9 @@ def build(
     Args:
         model: floating-point input of any shape -> one tensor or several.
         precision: `float32` or `bfloat16` (convolutions and products in bfloat16, results in float32).
-        own: a session for each thread; one for all of them otherwise, which has crashed once.
-        cores: for which batches are cut, those of this process unless given: the last digits depend on how many images are
-            computed at once, and a worker of another process is to give those of the process that asks.
+        own: a session for each thread; otherwise one for all of them, which has crashed once.
+        cores: number for which batches are divided, by default that of this process: the last digits depend on how many
+            images are computed at once, and a worker of another process must give the same as the requesting process.
 
     Raises:
         TlkitError: when this processor cannot compute in bfloat16.
@@ -120,10 +120,10 @@ def build(
 
 
 def _taking_turns(calls: list[Compute], shared: bool) -> Compute:
-    """A function that hands each call to one of `calls` that nobody else is in; `shared`: the one is called by all at once.
+    """A function that passes each call to a free one of `calls`; with `shared`, the single one is called concurrently.
 
     TensorFlow allows a session to be called by several threads at once. One such process in about twenty ended with a
-    segmentation fault in an atomic increment inside of TensorFlow, which could not be brought about again.
+    segmentation fault in an atomic increment inside TensorFlow, which could not be reproduced.
     """
     if shared:
         return calls[0]
@@ -148,7 +148,7 @@ class Frozen(NamedTuple):
         graph: of TensorFlow.
         image: its input.
         outputs: what it computes.
-        handed: its other inputs, by name, and the weights that belong there.
+        handed: its other inputs by name, with the weights to pass.
     """
 
     graph: Any
@@ -158,7 +158,7 @@ class Frozen(NamedTuple):
 
     def computed_by(self, session: Any) -> Compute:
         """float32 (b, ...) -> one float32 (b, ...) for each output."""
-        weights = list(self.handed.values())  # aligned as TensorFlow aligns, so that it reads them where they lie
+        weights = list(self.handed.values())  # aligned as TensorFlow requires, so that it reads them without a copy
         call = session.make_callable(self.outputs, [self.image, *map(self.graph.get_tensor_by_name, self.handed)])
         return lambda part: call(part, *weights)
 
@@ -166,8 +166,8 @@ class Frozen(NamedTuple):
 def _graph(model: keras.Model) -> Frozen:
     """The graph of a model.
 
-    Weights are constants from the beginning: to trace variables and then turn them into constants took four seconds and a
-    gigabyte more with ResNet50. A session holds each constant several times.
+    Weights are constants from the beginning: tracing variables and then turning them into constants took four seconds and
+    a gigabyte more with ResNet50. A session holds each constant several times.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -181,7 +181,7 @@ def _graph(model: keras.Model) -> Frozen:
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     traced = func_graph_from_py_func("forward", forward, (signature,), {})
     captures = {inner.name: tensor for tensor, inner in traced.captures}
-    if any(tensor.dtype == tf.resource for tensor in captures.values()):  # variables that no layer names as its own
+    if any(tensor.dtype == tf.resource for tensor in captures.values()):  # variables that belong to no layer
         function = tf.function(forward, autograph=False).get_concrete_function(signature)
         traced, captures = convert_variables_to_constants_v2(function).graph, {}
     names = [traced.inputs[0].name, *(output.name for output in traced.outputs)]
@@ -192,17 +192,17 @@ def _graph(model: keras.Model) -> Frozen:
     }
     graph = tf.Graph()
     with graph.as_default():
-        # What Normalization computes with are no weights
+        # The numbers of Normalization are not weights
         numbers = {name: tf.constant(tensor.numpy()) for name, tensor in captures.items() if name not in handed}
         image, *outputs = tf.import_graph_def(traced.as_graph_def(), numbers, return_elements=names, name="")
     return Frozen(graph, image, outputs, handed)
 
 
 def _session(graph: Any, precision: str, threads: int = 1) -> Any:
-    """A session whose calls compute from beginning to end in the thread that makes them, and in more within an operation."""
+    """A session whose calls compute entirely in the calling thread, or with `threads` threads within an operation."""
     import tensorflow as tf
 
-    # -1: no threads between operations, a call computes in its own; 1: none more within them
+    # -1: no threads between operations, a call computes in its own; 1: no further ones within them
     options = tf.compat.v1.ConfigProto(
         inter_op_parallelism_threads=-1, intra_op_parallelism_threads=threads, device_count={"GPU": 0}
     )
@@ -214,7 +214,7 @@ def _session(graph: Any, precision: str, threads: int = 1) -> Any:
 
 
 def _refuse_unless_used(session: Any, frozen: Frozen) -> None:
-    """TensorFlow leaves a graph in float32, and says nothing, where the processor has no bfloat16."""
+    """Raise where the processor has no bfloat16: TensorFlow then silently leaves a graph in float32."""
     import tensorflow as tf
 
     seen = tf.compat.v1.RunMetadata()
@@ -231,7 +231,7 @@ def _refuse_unless_used(session: Any, frozen: Frozen) -> None:
 
 @contextmanager
 def _own_threads() -> Iterator[None]:
-    """Let a session have threads of its own; otherwise all of them share those of whoever came first."""
+    """Let a session have threads of its own; otherwise all sessions share those of the first."""
     name = "TF_OVERRIDE_GLOBAL_THREADPOOL"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -246,12 +246,12 @@ def _own_threads() -> Iterator[None]:
 
 # -- BatchNorm folded into the convolution before it (Jacob et al. 2018, section 3.2): one pass over memory less ---
 #
-# TensorFlow's graph optimiser fuses the two operations but goes on scaling the result, and then cannot fuse the addition
-# of a residual and the activation that follow.
+# TensorFlow's graph optimiser fuses the two operations but still scales the result, and then cannot fuse the addition of
+# a residual and the activation that follow.
 
 
 class Fold(NamedTuple):
-    """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
+    """A convolution that includes its BatchNorm: other values for its weights, and a bias if it has none."""
 
     values: list[tuple[Any, Any]]
     shift: np.ndarray | None
@@ -260,13 +260,13 @@ class Fold(NamedTuple):
 def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], list[Any]]:
     """The forward pass of a model in inference mode: input tensor -> list of output tensors.
 
-    The values are taken from the weights now. Where nothing else reads a convolution, the BatchNorm after it
-    disappears; everything else is computed as the model does.
+    The values are taken from the current weights. Where nothing else reads a convolution, the BatchNorm after it
+    disappears; everything else is computed as in the model.
 
     Args:
         model: with one input.
-        constant: weights that are not folded are constants as well, rather than the variables that they are; large ones are
-            tensors, which a graph does not copy but captures.
+        constant: weights that are not folded become constants as well, instead of variables; large ones are tensors,
+            which a graph captures instead of copying.
     """
     graph = calls(functional(model))
     found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
@@ -293,7 +293,7 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
 
 
 def _held(value: Any, least: float) -> Any:
-    """A weight as a graph holds it: an array, or a tensor from so many numbers on; that of a variable lies where the variable does."""
+    """A weight for a graph: an array, or a tensor if it has at least so many numbers; a variable's tensor shares its memory."""
     import tensorflow as tf
 
     if np.prod(value.shape, dtype=int) < least:
@@ -318,7 +318,7 @@ def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, Any])
 
 
 def folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, Fold], set[int]]:
-    """Folded convolutions by their node, and the nodes of the BatchNorms in them."""
+    """Folded convolutions by node, and the nodes of the BatchNorms folded into them."""
     found = pairs(graph, outputs)
     folded = {id(pair.convolution.node): _fold(pair.convolution.operation, pair.norm.operation) for pair in found}
     return folded, {id(pair.norm.node) for pair in found}

@@ -1,11 +1,11 @@
-"""Networks kept as ONNX files, so that features of a network met before, or of one met now, need no TensorFlow.
+"""Networks kept as ONNX files, so that features of a network, used before or new, need no TensorFlow.
 
     CACHE/networks/KEY.json     the note of a network, see `recall`
-                  /KEY.onnx     what it computes: raw RGB 0..255 in, features out
+                  /KEY.onnx     the network: raw RGB 0..255 in, features out
 
-The file is written by a process of its own (`translate`), which holds it against Keras; it is believed while it is the one that
-was written (its sha256 is in the note). Weights, preprocessing, layer and size decide KEY, and rows go where those of any
-engine go. The least recently used files are removed beyond `KEPT_BYTES` or a quarter of what the store may hold.
+The file is written by a separate process (`translate`), which checks it against Keras; it is trusted as long as it is unchanged
+(its sha256 is in the note). KEY follows from weights, preprocessing, layer and size, and rows are stored with those of any
+engine. The least recently used files are removed beyond `KEPT_BYTES` or a quarter of what the store may hold.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ from tlkit.options.catalog import family_of
 from tlkit.options.commands import FeaturesConfig
 
 KEPT_BYTES = 2 * 2**30  # of networks: twenty of ResNet50's size
-ENOUGH = 45.0  # seconds of computing from which on TensorFlow, where it is faster, makes up for what its start takes
+ENOUGH = 45.0  # seconds of computing from which TensorFlow, where it is faster, makes up for its start
 SHARE = 0.25  # of what the store may hold, where that is less
 PATIENCE = 600.0  # seconds that writing may take
-# Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
+# For small products in NumPy, threads that wait for one another take longer, most of all where others use the cores.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TLKIT_OFFLINE": "1"}
 
-# Of an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` for an image and its `gain`; or `obstacle`, why
-# there is none.
+# The entry on an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` per image and its `gain`; or
+# `obstacle`, why there is none.
 About = Mapping[str, Any]
 
 
@@ -46,7 +46,7 @@ def networks_dir() -> Path:
 
 
 def why_not(config: FeaturesConfig) -> str:
-    """What keeps the features that are asked for from being computed by an ONNX file, "" if nothing does."""
+    """Why the features asked for cannot be computed by an ONNX file, "" if they can."""
     if config.engine != "auto":
         return f"--engine {config.engine}"
     if config.precision == "bfloat16":
@@ -65,16 +65,16 @@ def why_not(config: FeaturesConfig) -> str:
     return f"{' and '.join(needed)} not installed" if needed else ""
 
 
-_begun: dict[Path, subprocess.Popen[str]] = {}  # by the place of the note: who writes it
+_begun: dict[Path, subprocess.Popen[str]] = {}  # by the path of the note: the process that writes it
 
 
 def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
-    """Have the note at `place` and its ONNX file written meanwhile; `write` waits for them.
+    """Start writing the note at `place` and its ONNX file; `write` waits for them.
 
     Args:
-        place: of the note.
-        config: what is asked for.
-        wish: what the note is looked up by.
+        place: path of the note.
+        config: the options.
+        wish: the key of the note.
     """
     package = str(Path(__file__).parents[2])
     found = os.environ.get("PYTHONPATH")
@@ -88,14 +88,14 @@ def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
         env=environment,
     )
     _begun[place] = process
-    with contextlib.suppress(OSError):  # it has ended already, and `write` says so
+    with contextlib.suppress(OSError):  # it has ended already, which `write` reports
         process.stdin.write(json.dumps({"options": asdict(config), "wish": wish}))  # type: ignore[union-attr]
         process.stdin.close()  # type: ignore[union-attr]
     process.stdin = None
 
 
 def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> str:
-    """Have the note and its ONNX file written, as of `begin`; returns why that cannot be, "" if they are there."""
+    """Write the note and its ONNX file, as in `begin`; returns why that is impossible, "" on success."""
     started = time.monotonic()
     try:
         if place not in _begun:
@@ -113,7 +113,7 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
         else:
             obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
     except (OSError, ImportError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-        # A module in C that is just being loaded makes an error of its own of it.
+        # A C module that is just being loaded raises an error of its own instead.
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         obstacle = f"writing it failed: {error}"
@@ -121,13 +121,13 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
         story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")
     else:
         waited = time.monotonic() - started
-        story.say(f"the network was written as ONNX, for this time and the next; waited {waited:.1f} s for it")
+        story.say(f"the network was written as ONNX, for now and later use; waited {waited:.1f} s for it")
         prune(place.with_suffix(".onnx"))
     return obstacle
 
 
 def abandon(place: Path) -> None:
-    """End what `begin` began and nobody waited for."""
+    """End the process that `begin` started, if nothing waited for it."""
     process = _begun.pop(place, None)
     if process is not None:
         with process:
@@ -135,11 +135,11 @@ def abandon(place: Path) -> None:
 
 
 def open_kept(place: Path, about: About) -> Engine | None:
-    """The engine of the ONNX file of a note; None where the file is not the one that was written.
+    """The engine of the ONNX file of a note; None where the file has changed.
 
     Args:
-        place: of the note.
-        about: what the note says of it.
+        place: path of the note.
+        about: its entry in the note.
     """
     file = place.with_suffix(".onnx")
     try:
@@ -147,7 +147,7 @@ def open_kept(place: Path, about: About) -> Engine | None:
             return None
     except (OSError, KeyError):
         return None
-    with contextlib.suppress(OSError):  # somebody else's, to be read only
+    with contextlib.suppress(OSError):  # it may belong to another user and be read-only
         os.utime(file)
     from tlkit.extraction.onnx_engine import features_engine
 
@@ -156,7 +156,7 @@ def open_kept(place: Path, about: About) -> Engine | None:
 
 
 class KeptNetwork(NamedTuple):
-    """A network that is kept.
+    """A kept network.
 
     Args:
         file: its ONNX file.
@@ -182,7 +182,7 @@ def list_kept() -> list[KeptNetwork]:
 
 
 def most_bytes() -> int:
-    """What may be kept."""
+    """Bytes that may be kept."""
     return min(KEPT_BYTES, int(SHARE * budget(networks_dir(), 0)[0]))
 
 
@@ -199,7 +199,7 @@ def prune(newest: Path) -> None:
 
 
 def clear(older_than: float | None = None) -> int:
-    """Remove what is kept, or what has not been used for so many days; returns how many bytes."""
+    """Remove what is kept, or only what has not been used for so many days; returns how many bytes."""
     gone = [each for each in list_kept() if older_than is None or time.time() - each.used > older_than * 86_400]
     for each in gone:
         each.file.unlink(missing_ok=True)

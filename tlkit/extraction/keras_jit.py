@@ -11,8 +11,8 @@ from tlkit.backbones.graph import copy_weights
 from tlkit.backbones.runtime import sharing
 from tlkit.extraction.frozen import Fetch, folded
 
-# Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them
-# is measured in small differences.
+# Scaling to the range the network was trained on, pooling of the result and the head: cheap, and small differences in
+# them matter.
 _EXACT = (
     keras.layers.InputLayer,
     keras.layers.Rescaling,
@@ -31,13 +31,13 @@ def _may_be_rounded(layer: keras.Layer) -> bool:
 
 @contextlib.contextmanager
 def computing_in(model: keras.Model, precision: str) -> Iterator[None]:
-    """What is traced meanwhile computes the grids of a flat functional model in a precision; the layers stay as they are.
+    """Within this context, traces compute the grids of a flat functional model in a precision; the layers are unchanged.
 
-    Their weights are rounded as they are used, so that gradients are those of the weights, in float32. What is not a grid,
-    the pooled features and what the head makes of them, stays in float32.
+    Weights are rounded when they are used, so that gradients are those of the weights, in float32. What is not a grid, the
+    pooled features and the computations of the head, stays in float32.
 
     Args:
-        model: layers of its own that the backend traces while this lasts.
+        model: whose own layers the backend traces within the context.
         precision: `float32`, or `bfloat16` (mixed).
     """
     rounded = [layer for layer in model.layers if precision == "bfloat16" and _may_be_rounded(layer)]
@@ -54,8 +54,8 @@ def computing_in(model: keras.Model, precision: str) -> Iterator[None]:
 def in_bfloat16(model: keras.Model) -> keras.Model:
     """A copy of a flat functional model whose layers compute in bfloat16; its outputs are float32.
 
-    Layers in front that only scale pixels, and global pooling, stay in float32. The weights stay in float32 too and
-    are rounded as they are used.
+    First layers that only scale pixels, and global pooling, stay in float32. The weights stay in float32 too and
+    are rounded when they are used.
     """
 
     def copied(layer: keras.Layer) -> keras.Layer:
@@ -75,8 +75,8 @@ def in_bfloat16(model: keras.Model) -> keras.Model:
 def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
     """The forward pass of a model with one input, compiled by the backend.
 
-    Every batch has the shape of the largest one so far, filled up with zeros: a new shape would be compiled anew. With
-    JAX a batch is under way on the device when the call returns, and the next can follow before it is fetched.
+    Every batch is padded with zeros to the shape of the largest one so far: a new shape would be compiled again. With
+    JAX a batch is in progress on the device when the call returns, and the next can follow before it is fetched.
 
     Args:
         model: floating-point input of any shape -> one tensor or several.
@@ -97,7 +97,7 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
         try:
             outputs = keras.tree.flatten(compute(shared.put(inputs)))
         except Exception:
-            largest = 0  # it may be this size that there is no memory for
+            largest = 0  # there may be no memory for this size
             raise
 
         def fetch() -> tuple[np.ndarray, ...]:
@@ -114,9 +114,9 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
 
 
 def _jax(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """Pixels travel to the device as they are; its weights are there already, BatchNorm folded into them.
+    """Pixels are sent to the device unconverted; weights are there already, with BatchNorm folded into them.
 
-    On an H200 in bfloat16 ResNet50 takes 1.36 times as many images a second folded (docs/log.md).
+    On an H200 in bfloat16, ResNet50 computes 1.36 times as many images per second folded (docs/log.md).
     """
     import jax
 

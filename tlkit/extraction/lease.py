@@ -1,8 +1,8 @@
-"""Who is using a folder of the store: shared locks that end with their holder, and removal of what nobody holds.
+"""Leases on folders of the store: shared locks that end with their holder, and removal of folders without one.
 
-Every user of a folder holds a shared lock on the file `lease` in it; the system lets go of it when
-the process ends, however it ends. Removal takes the exclusive lock, so it never meets a user. The
-time of the file is when the folder was last taken into use.
+Every user of a folder holds a shared lock on the file `lease` in it; the system releases it when the
+process ends, however it ends. Removal takes the exclusive lock, so a folder in use is never removed. The
+modification time of the file is when the folder was last taken into use.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ class Lease:
 
 
 def take(folder: Path) -> Lease:
-    """Make the folder if need be, mark it as used now, and keep it.
+    """Create the folder if necessary, mark it as used now, and hold it.
 
     Raises:
-        OSError: when it neither exists nor can be made.
+        OSError: when it neither exists nor can be created.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def take(folder: Path) -> Lease:
             continue
         except OSError as error:
             if error.errno in (errno.EROFS, errno.EACCES) and any(folder.iterdir()):
-                return Lease(None)  # somebody else's store, to be read only
+                return Lease(None)  # the store of another user, read-only
             raise
         _lock(descriptor, exclusive=False)
         if _still_there(descriptor, folder):
@@ -63,7 +63,7 @@ def last_used(folder: Path) -> float:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether some process holds the folder now."""
+    """Whether a process holds the folder now."""
     try:
         descriptor = os.open(folder / FILE, os.O_RDWR)
     except OSError:
@@ -75,7 +75,7 @@ def in_use(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> bool:
-    """Remove a folder unless somebody uses it: out of the way in one step, then for good.
+    """Remove a folder unless it is in use: first rename it in one step, then delete it.
 
     Returns:
         Whether it is gone.
@@ -99,14 +99,14 @@ def remove(folder: Path) -> bool:
 
 
 def sweep(parent: Path) -> None:
-    """Finish what a killed `remove` began."""
+    """Delete what a killed `remove` left behind."""
     for leftover in parent.glob(REMOVED + "*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def alone(folder: Path, name: str) -> Iterator[bool]:
-    """Whether this process is the only one inside; False, at once, where another one is or files cannot be locked or written."""
+    """Whether this process is the only one inside; False without waiting where another is, or files cannot be locked or written."""
     try:
         descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT)
     except OSError:
@@ -119,13 +119,13 @@ def alone(folder: Path, name: str) -> Iterator[bool]:
 
 
 def _free(descriptor: int, used: float) -> bool:
-    """Whether nobody holds the folder; this process then holds it alone until the descriptor is closed."""
+    """Whether no process holds the folder; this one then holds it exclusively until the descriptor is closed."""
     locked = _lock(descriptor, exclusive=True)
     return locked if locked is not None else time.time() - used > UNLOCKED_HOURS * 3600
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> bool | None:
-    """Whether the lock was had; None where files cannot be locked. A shared one is waited for."""
+    """Whether the lock was acquired; None where files cannot be locked. Waits for a shared one."""
     if fcntl is None:
         return None
     try:
@@ -138,7 +138,7 @@ def _lock(descriptor: int, *, exclusive: bool) -> bool | None:
 
 
 def _still_there(descriptor: int, folder: Path) -> bool:
-    """Whether the open file is still the one in the folder, and not that of a folder since removed."""
+    """Whether the open file is still the one in the folder, not that of a folder removed since."""
     try:
         return os.path.samestat(os.fstat(descriptor), (folder / FILE).stat())
     except OSError:

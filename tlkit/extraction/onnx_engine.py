@@ -1,13 +1,13 @@
-"""Answering without TensorFlow: the ONNX file that a run keeps beside its classifier, and the engine that runs it.
+"""Prediction without TensorFlow: the ONNX file that a run keeps beside its classifier, and the engine that runs it.
 
     RUN/model.keras          the classifier
        /answer/model.onnx    its graph, raw RGB 0..255 in, logits and features out
-              /answer.json   of which network it was made, its sum, how far it was from Keras
-              /head.onnx     of a classifier of clips, whose model.onnx gives the features of a frame: features to logits
+              /answer.json   the network it was made from, its checksum, its difference from Keras
+              /head.onnx     for a classifier of clips, whose model.onnx gives the features of a frame: features to logits
 
-The file is believed only while it is the one that was written (its sha256) and belongs to the network in `model.keras`
-(the checksums of its members that hold the graph and the weights, which the archive itself carries). Class names,
-temperature, threshold and familiarity are read from `model.keras`, so that they may change without it.
+The file is trusted only while it is unchanged (its sha256) and belongs to the network in `model.keras` (the checksums of
+its members that hold the graph and the weights, which the archive itself contains). Class names, temperature, threshold
+and familiarity are read from `model.keras`, so that they may change independently.
 """
 
 import importlib.util
@@ -30,23 +30,23 @@ from tlkit.options.groups import EngineOptions
 
 FORMAT = 1
 HEAD = "head.onnx"
-PART = 4  # images that a core computes at once, where the file does not say
-AT_ONCE = "images_at_once"  # what a file calls it
-_NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that decide what it computes
+PART = 4  # images that a core computes at once, where the file does not say it
+AT_ONCE = "images_at_once"  # its name in the metadata of a file
+_NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that determine what it computes
 
 Outputs = dict[str, np.ndarray]
 
 
 def answer_folder(model: Path) -> Path:
-    """Where the answering file of a classifier lies."""
+    """The folder of the answering file of a classifier."""
     return model.with_name("answer")
 
 
 def network_key(model: Path) -> dict[str, int]:
-    """`{member: CRC-32}` of what decides the numbers in a `.keras` file; only the archive's directory is read.
+    """`{member: CRC-32}` of what determines the outputs of a `.keras` file; only the archive's directory is read.
 
     Raises:
-        TlkitError: it is no such file.
+        TlkitError: it is not such a file.
     """
     try:
         with zipfile.ZipFile(model) as archive:
@@ -56,7 +56,7 @@ def network_key(model: Path) -> dict[str, int]:
 
 
 def why_not(model: Path) -> str | None:
-    """Why the classifier in `model` cannot be asked by way of its answering file; None where it can."""
+    """Why the answering file of the classifier in `model` cannot be used; None where it can."""
     folder = answer_folder(model)
     if not (folder / "answer.json").is_file():
         return "it has no answering file"
@@ -76,7 +76,7 @@ def why_not(model: Path) -> str | None:
 
 
 def answering(model: Path, config: EngineOptions, story: Story) -> bool:
-    """Whether the answering file computes; where another engine was asked for it does not, nor where there is none, which is said.
+    """Whether the answering file is used: not where another engine was asked for, nor where there is none, which is reported.
 
     Raises:
         TlkitError: it was asked for, and there is none.
@@ -96,14 +96,14 @@ def answering(model: Path, config: EngineOptions, story: Story) -> bool:
 
 
 def frames_of(model: Path) -> dict[str, Any]:
-    """Of the answering file of a classifier of clips: `weights` (sha256), `output` and `channels` of the features of a frame."""
+    """`weights` (sha256), `output` and `channels` of the frame features in the answering file of a classifier of clips."""
     return read_json(answer_folder(model) / "answer.json")["frames"]
 
 
 def open_answer(model: Path) -> Engine:
-    """The engine of a classifier's answering file: images -> logits, and features where the classifier knows its training.
+    """The engine of a classifier's answering file: images -> logits, and features where the classifier has a familiarity.
 
-    Of a classifier of clips: frames -> features.
+    For a classifier of clips: frames -> features.
 
     Args:
         model: the `.keras` file, for which `why_not` gives None.
@@ -112,7 +112,7 @@ def open_answer(model: Path) -> Engine:
 
 
 def _answering(file: Path | bytes, cores: int) -> Engine:
-    """The same of an ONNX file, or of the bytes of one; batches are cut for so many cores."""
+    """The same from an ONNX file, or the bytes of one; batches are divided for so many cores."""
     call = open_session(file, cores)
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -129,7 +129,7 @@ def _answering(file: Path | bytes, cores: int) -> Engine:
 
 
 def features_engine(file: Path | bytes, reason: str, cores: int) -> Engine:
-    """The engine of an ONNX file of a network of features, or of the bytes of one; batches are cut for so many cores."""
+    """The engine of an ONNX file of a network of features, or of the bytes of one; batches are divided for so many cores."""
     begin = open_parts(file, cores=cores)
 
     def start(images: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
@@ -150,7 +150,7 @@ def features_engine(file: Path | bytes, reason: str, cores: int) -> Engine:
 def open_session(path: Path | bytes, cores: int | None = None) -> Callable[..., Outputs]:
     """An ONNX file in ONNX Runtime on the processor: its inputs, of any type, in order -> its outputs by name.
 
-    Those are images (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3) and a mask (n, T).
+    These are images (n, H, W, 3), RGB 0..255; for clips (n, T, H, W, 3) and a mask (n, T).
     """
     begin = open_parts(path, alone=True, cores=cores)
     return lambda *inputs: begin(*inputs)()
@@ -161,16 +161,16 @@ def open_parts(
 ) -> Callable[..., Callable[[], Outputs]]:
     """The same without waiting: the inputs -> a function that waits for the outputs by name.
 
-    One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
-    wait for one another at every layer take longer, most of all where others use the cores too, and few keep little memory.
-    Each of the two ways has a session, and so a copy of the weights, of its own, opened when it is first needed.
+    A single image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads
+    that wait for one another at every layer take longer, most of all where others use the cores too, and few need less memory.
+    Each of the two ways has its own session, and so its own copy of the weights, opened on first use.
 
     Args:
         path: the file, or its bytes.
-        alone: open the one for single images now and use it for all of them; otherwise an image that comes after many, the
-            last of a list, is computed as they were.
-        cores: for which batches are cut, those of this process unless given: the last digits may depend on how many images are
-            computed at once, and a worker of another process is to give those of the process that asks.
+        alone: open the session for single images now and use it for all of them; otherwise a single image that follows
+            many, the last of a list, is computed like them.
+        cores: number for which batches are divided, by default that of this process: the last digits may depend on how many
+            images are computed at once, and a worker of another process must give the same as the requesting process.
     """
     threads = usable_cores()
     sessions: dict[int, Any] = {}
@@ -207,7 +207,7 @@ def open_parts(
 
 
 def open_file(path: Path | bytes, threads: int) -> Any:
-    """A file, or the bytes of one, in ONNX Runtime, computed by so many threads that sleep while they wait."""
+    """A session of ONNX Runtime for a file, or the bytes of one, with so many threads, which sleep while they wait."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -222,14 +222,14 @@ def open_file(path: Path | bytes, threads: int) -> Any:
 def describe_answer(
     model: Path, file: Path, difference: float, versions: dict[str, Any], frames: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What `answer.json` says of an ONNX file made from a classifier.
+    """The content of `answer.json` for an ONNX file made from a classifier.
 
     Args:
         model: the `.keras` file.
         file: the ONNX file.
-        difference: the greatest of its logits from those of Keras, in units of what is allowed.
-        versions: of what wrote it.
-        frames: of a classifier of clips, see `frames_of`.
+        difference: the largest of its logits from those of Keras, in units of the tolerance.
+        versions: of the packages that wrote it.
+        frames: for a classifier of clips, see `frames_of`.
     """
     return {
         **({} if frames is None else {"frames": {**frames, "head_sha256": sha256_file(file.with_name(HEAD))}}),

@@ -1,7 +1,7 @@
-"""A frozen network as ONNX, written layer by layer from Keras's own graph: any backend of Keras will do, none computes.
+"""A frozen network as ONNX, written layer by layer from Keras's own graph, with any backend and without computing anything.
 
-BatchNorm is folded into the convolution before it, as in `frozen`. Grids are held with their channels first, as ONNX has
-them, and turned round only for layers that work on the last axis; images come in, and grids go out, with channels last.
+BatchNorm is folded into the convolution before it, as in `frozen`. Grids are held with their channels first, as in ONNX,
+and transposed only for layers that work on the last axis; input images and output grids have channels last.
 A layer that is not in `LAYERS` is refused, never approximated.
 """
 
@@ -21,8 +21,8 @@ from tlkit.extraction.onnx_parts.over_time import TIME_LAYERS
 from tlkit.extraction.onnx_parts.tokens import TOKEN_LAYERS
 from tlkit.extraction.onnx_parts.writing import Graph, Pads, Untranslatable, gelu
 
-OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
-# Bytes of grids that pass from layer to layer; measured with VGG16, which gains a fifth by it, and with three others
+OPSET, IR = 17, 8  # of 2022; all current ONNX runtimes read them
+# Bytes of grids passed from layer to layer; measured with VGG16, which gains a fifth by it, and with three others
 ROOM = 2**24
 AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
 
@@ -32,13 +32,13 @@ def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "image
 
     Args:
         model: images float32 (B, H, W, 3), or any floating-point input -> one tensor or several.
-        outputs: what these are called; `output0`, `output1`, ... unless given.
-        given: what the input is called.
-        lean: write what is faster in ONNX Runtime on a processor: convolutions with fewer multiplications (`winograd`), and
-            how many images a core should compute at once.
+        outputs: their names; by default `output0`, `output1`, ...
+        given: name of the input.
+        lean: write what is faster in ONNX Runtime on a CPU: convolutions with fewer multiplications (`winograd`), and the
+            number of images a core should compute at once.
 
     Returns:
-        `onnx.ModelProto`: the input and the outputs, float32, with a free number of images.
+        `onnx.ModelProto`: the input and the outputs are float32, with any number of images.
 
     Raises:
         Untranslatable: naming the layer.
@@ -69,7 +69,7 @@ def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "image
 
 
 def _together(every: list[Call]) -> int:
-    """How many images a core computes at once: as many as its caches have room for by their largest grid, `PART` at most."""
+    """How many images a core computes at once: as many as fit into its caches by their largest grid, `PART` at most."""
     largest = max(4 * math.prod(side or 1 for side in made.shape[1:]) for call in every for made in call.outputs)
     return max(1, min(PART, ROOM // largest))
 
@@ -85,7 +85,7 @@ def _write(graph: Graph, call: Call) -> None:
 
 
 def _rename(graph: Graph, call: Call) -> None:
-    """What a BatchNorm gives, where the convolution before it gives that already."""
+    """A BatchNorm that is already folded into the convolution before it."""
     graph.give(call.outputs[0], graph.value(call.inputs[0], True))
 
 
@@ -124,7 +124,7 @@ def _convolution(graph: Graph, call: Call, layer: Any) -> None:
 
 
 def _edge(graph: Graph, call: Call, layer: Any) -> tuple[tuple[int, Pads], tuple[int, int]]:
-    """Which tensor a convolution reads, with the zeros around it, and the sides of its kernel."""
+    """The tensor that a convolution reads, its zero padding, and the sides of its kernel."""
     size = getattr(layer, "kernel_size", None)
     if layer.padding not in ("same", "valid") or size is None or len(size) != 2:
         raise Untranslatable(f"{layer.name} has padding {layer.padding!r}")
@@ -135,7 +135,7 @@ def _edge(graph: Graph, call: Call, layer: Any) -> tuple[tuple[int, Pads], tuple
 
 
 def _pads(call: Call, size: tuple[int, int], layer: Any) -> Pads:
-    """How many zeros `same` puts around a grid: as TensorFlow, one more at the end where the number is odd."""
+    """The zero padding of `same`: as in TensorFlow, one more at the end where the number is odd."""
     if layer.padding == "valid":
         return (0, 0, 0, 0)
     dilation = getattr(layer, "dilation_rate", (1, 1))
@@ -202,7 +202,7 @@ def _affine(numbers: Callable[[Any], tuple[Any, Any]]) -> Callable[[Graph, Call,
 
     def write(graph: Graph, call: Call, layer: Any) -> None:
         found, shape = numbers(layer), call.outputs[0].shape
-        places = any(np.ndim(value) > 1 for value in found)  # numbers for places, as of rotary positions
+        places = any(np.ndim(value) > 1 for value in found)  # numbers for positions, as in rotary embeddings
         first = graph.is_first(call.inputs[0]) and not places
         made = graph.value(call.inputs[0], first)
         for kind, value, nothing in zip(("Mul", "Add"), found, (1, 0), strict=True):
@@ -217,7 +217,7 @@ def _affine(numbers: Callable[[Any], tuple[Any, Any]]) -> Callable[[Graph, Call,
 
 
 def _normalization(layer: Any) -> tuple[Any, Any]:
-    """Of Normalization, which divides by the deviation or by Keras's epsilon, whichever is more."""
+    """Factor and summand of Normalization, which divides by the deviation or by Keras's epsilon, whichever is larger."""
     mean, variance = (np.asarray(value).astype(np.float64).ravel() for value in (layer.mean, layer.variance))
     scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
     if layer.invert:
@@ -226,7 +226,7 @@ def _normalization(layer: Any) -> tuple[Any, Any]:
 
 
 def _joined(kind: str) -> Callable[[Graph, Call, Any], None]:
-    """Tensors of one rank, number by number."""
+    """An elementwise operation on tensors of one rank."""
 
     def write(graph: Graph, call: Call, layer: Any) -> None:
         if len({graph.ranks[tensor] for tensor in call.inputs}) > 1:
@@ -241,7 +241,7 @@ def _joined(kind: str) -> Callable[[Graph, Call, Any], None]:
 
 
 def _scaled_sum(graph: Graph, call: Call, layer: Any) -> None:
-    """InceptionResNetV2's own: the first of two grids, and a part of the second."""
+    """The layer of InceptionResNetV2: the first of two grids, plus a multiple of the second."""
     base, branch = (graph.value(tensor, True) for tensor in call.inputs)
     graph.give(call.outputs[0], graph.node("Add", base, graph.node("Mul", branch, graph.constant(layer.scale))))
 
@@ -280,7 +280,7 @@ def _reshape(graph: Graph, call: Call, layer: Any) -> None:
 
 
 def _same(graph: Graph, call: Call, layer: Any) -> None:
-    """Nothing, when no training is going on."""
+    """The identity, outside training."""
     first = graph.is_first(call.inputs[0])
     graph.give(call.outputs[0], graph.value(call.inputs[0], first), first)
 
@@ -303,7 +303,7 @@ def _rectified(graph: Graph, call: Call, layer: Any) -> None:
     graph.give(call.outputs[0], made or graph.node("Relu", source), first)
 
 
-# layer of Keras's -> what writes it
+# layer of Keras -> its writer
 LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "Conv2D": _convolution,
     "DepthwiseConv2D": _convolution,
@@ -334,7 +334,7 @@ LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
 }
 
 
-# -- Activations, each as (graph, name of what goes in) -> name of what comes out ---
+# -- Activations, each as (graph, name of the input) -> name of the output ---
 
 
 def _clip(graph: Graph, source: str, most: float) -> str:

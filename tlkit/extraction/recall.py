@@ -1,12 +1,12 @@
-"""Networks met before: what features of theirs are called in the store, without building them again.
+"""Networks used before: the keys of their features in the store, without building them again.
 
-    CACHE/networks/KEY.json     what was asked for, the weight files with their sha256, what came of it, and what is known of
-                                the ONNX file beside it (`kept`)
+    CACHE/networks/KEY.json     the request, the weight files with their sha256, the result, and what is known of the ONNX
+                                file beside it (`kept`)
 
-Building a network and reading its weights takes seconds, importing Keras first several more. When
-everything asked of it is in the store, all that is needed is its name there; what is not there is computed by the ONNX file.
-The name is looked up under everything it follows from: the wish, the code that builds networks and writes them, the versions
-of what that code stands on, and the content of the weight files.
+Building a network and reading its weights takes seconds, importing Keras first several more. When all
+its features that are asked for are in the store, only its key is needed; what is missing is computed by the ONNX file.
+The key is looked up by everything it depends on: the request, the code that builds and writes networks, the versions of
+its dependencies, and the content of the weight files.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
 _HERE = Path(__file__).parent
-CODE = (  # that a network, and the ONNX file of it, follow from
+CODE = (  # on which a network and its ONNX file depend
     *sorted(_HERE.with_name("backbones").rglob("*.py")),
     *sorted((_HERE / "onnx_parts").glob("*.py")),
     *(_HERE / f"{name}.py" for name in ("frozen", "onnx_graph", "translate")),
@@ -61,11 +61,11 @@ class Built(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A network met before.
+    """A network used before.
 
     Args:
         origin: where it comes from.
-        onnx: what is known of its ONNX file; nothing where nobody has tried to write one.
+        onnx: what is known of its ONNX file; empty where none has been tried.
     """
 
     origin: Origin
@@ -74,11 +74,11 @@ class Note(NamedTuple):
 
 @contextlib.contextmanager
 def expecting(config: FeaturesConfig) -> Iterator[None]:
-    """Inside, a network that is new is written by a process of its own, until `feature_source` asks for it."""
+    """Within this context, a new network is written by a separate process, until `feature_source` needs it."""
     wish = _wish(config)
     place = _place(wish)
     if not kept.why_not(config) and _recall(wish) is None:
-        with contextlib.suppress(OSError):  # tried again, and said, when it is needed
+        with contextlib.suppress(OSError):  # tried again, and reported, when it is needed
             kept.begin(place, config, wish)
     try:
         yield
@@ -87,7 +87,7 @@ def expecting(config: FeaturesConfig) -> Iterator[None]:
 
 
 def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, FeatureSource]:
-    """The network: as remembered, by a note that is written now where its weights allow it; else built."""
+    """The network: as remembered by a note, which is written now where its weights allow it; otherwise built."""
     wish = _wish(config)
     place, note, obstacle = _place(wish), _recall(wish), ""
     if note is None and not kept.why_not(config):
@@ -126,9 +126,9 @@ def _wish(config: FeaturesConfig) -> dict[str, Any]:
 def _by_onnx(
     config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, story: Story, images: int
 ) -> "Engine | None":
-    """The engine of the network's ONNX file, written now where it is not there or is not what was written.
+    """The engine of the network's ONNX file, written now where it is missing or changed.
 
-    None where it cannot be, and where there is so much to compute that TensorFlow, if it is faster, makes up for its start.
+    None where it cannot be written, and where there is so much to compute that TensorFlow, if faster, makes up for its start.
     """
     if kept.why_not(config):
         return None
@@ -141,7 +141,7 @@ def _by_onnx(
             return None
         _refuse_another(origin, note.origin, place)
         if note.onnx and note.onnx["gain"] <= 0 and images * note.onnx["seconds"] > kept.ENOUGH:
-            story.say(f"loading TensorFlow, which is worth its start with {images:,} images")
+            story.say(f"loading TensorFlow, which pays with {images:,} images")
             return None
         if note.onnx and (found := kept.open_kept(place, note.onnx)):
             return found
@@ -149,14 +149,14 @@ def _by_onnx(
 
 
 def _refuse_another(origin: Origin, found: Origin, place: Path) -> None:
-    """Raise where a note named another network than there is; the next command finds out anew."""
+    """Raise where the note was of another network than was built; the next command looks it up anew."""
     if found != origin:
         place.unlink(missing_ok=True)
-        raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
+        raise TlkitError(f"{origin.backbone} is no longer the same network.", "run the same command again.")
 
 
 def build(config: FeaturesConfig, story: Story | None = None) -> Built:
-    """Build the network that is asked for, on whatever Keras computes with here."""
+    """Build the network that is asked for, with the current backend of Keras."""
     from tlkit.backbones.build import build_backbone
 
     backbone = build_backbone(
@@ -178,7 +178,7 @@ def build(config: FeaturesConfig, story: Story | None = None) -> Built:
 
 
 def _build_here(config: FeaturesConfig, wish: Mapping[str, Any], story: Story, onnx: kept.About) -> Built:
-    """Build the network in this process, and remember it with what is known of its ONNX file: who asks next decides by the same."""
+    """Build the network in this process, and remember it with what is known of its ONNX file, so that later decisions agree."""
     from tlkit.backbones import runtime
 
     runtime.seed_everything(config.seed)
@@ -203,7 +203,7 @@ def remember(
 
     if files := files_of(config.backbone, config.weights, origin.image_size):
         hashes = {str(file.absolute()): known_sha256(file) for file in files}
-        with contextlib.suppress(OSError):  # of a cache that is read-only or full; whoever asks next finds out anew
+        with contextlib.suppress(OSError):  # the cache is read-only or full; the next command looks it up anew
             write_checked_json(place, {"wish": wish, "files": hashes, "facts": asdict(origin), "onnx": dict(onnx)})
 
 
@@ -217,7 +217,7 @@ def _contract(origin: Origin, config: FeaturesConfig) -> InputContract:
 
 
 def _placed(name: str) -> str:
-    """A file by its whole path, and a preset in a folder; any other name as it is."""
+    """The absolute path of a file or of a preset in a folder; any other name unchanged."""
     folder = Path(name.removeprefix(HUB)).expanduser()
     if name.startswith(HUB) and folder.is_dir():
         return f"{HUB}{folder.absolute()}"
@@ -225,14 +225,14 @@ def _placed(name: str) -> str:
 
 
 def _recall(wish: Mapping[str, Any]) -> Note | None:
-    """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
+    """The result of this request the last time; None where it is new, or code, versions or a weight file changed."""
     try:
         found = read_checked_json(_place(wish))
         if any(known_sha256(Path(file)) != sha256 for file, sha256 in found["files"].items()):
             return None
         facts = found["facts"] | {name: tuple(found["facts"][name]) for name in ("image_size", "shape")}
         return Note(Origin(**facts), found.get("onnx", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: found out again
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged: determined again
         return None
 
 

@@ -1,4 +1,4 @@
-"""Room in the feature store: what it holds, what may go, and who has to go when the budget is reached."""
+"""Room in the feature store: what it holds, what may be removed, and what is removed when the budget is reached."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ DAY = 86_400.0  # seconds
 
 @dataclass(frozen=True)
 class Held:
-    """A space as it lies on disk.
+    """A space on disk.
 
     Args:
         folder: of its shards.
-        description: what its numbers are; empty where it cannot be read.
+        description: of its numbers; empty where it cannot be read.
         images: that have a row.
         bytes: on disk.
         used: when, in seconds since the epoch.
@@ -53,7 +53,7 @@ def _held(folder: Path) -> Held:
     files = list(folder.iterdir())
     try:
         description = read_json(folder / "space.json")
-    except (OSError, ValueError):  # not yet there, or damaged
+    except (OSError, ValueError):  # not there yet, or damaged
         description = {}
     return Held(
         folder=folder,
@@ -66,12 +66,12 @@ def _held(folder: Path) -> Held:
 
 
 def make_room(needed: int, story: Story) -> None:
-    """Remove the least recently used spaces until `needed` bytes more are within the budget.
+    """Remove the least recently used spaces until `needed` more bytes are within the budget.
 
-    What a process uses, this one's own spaces first of all, stays; so the budget may be exceeded, and then it is said.
+    Spaces in use by a process, this one included, stay; so the budget may be exceeded, which is then reported.
 
     Raises:
-        TlkitError: when not even the disk has that much left.
+        TlkitError: when the disk itself does not have that much left.
     """
     spaces = list_spaces()
     total = sum(space.bytes for space in spaces)
@@ -97,7 +97,7 @@ def make_room(needed: int, story: Story) -> None:
 
 
 def remove_until(spaces: Sequence[Held], total: int, most: int) -> list[Held]:
-    """Remove spaces, in their order, until `total` bytes have become at most `most`. Returns those that are gone."""
+    """Remove spaces in their order until `total` bytes have become at most `most`. Returns those removed."""
     sweep(store_dir())
     removed = []
     for space in spaces:
@@ -110,7 +110,7 @@ def remove_until(spaces: Sequence[Held], total: int, most: int) -> list[Held]:
 
 
 def older_than(spaces: Sequence[Held], days: float) -> list[Held]:
-    """Those that nobody has used for so long."""
+    """The spaces that have not been used for so long."""
     return [space for space in spaces if time.time() - space.used > days * DAY]
 
 

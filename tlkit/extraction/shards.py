@@ -1,12 +1,12 @@
-"""The files of a space: shards of rows that know whether they are still what was written.
+"""The files of a space: shards of rows with checksums.
 
     ID.npy    the values (n, ...), as NumPy writes them
     ID.idx    one line of JSON (rows, dtype, shape, ...), the keys (n, 32), a checksum for each block of rows, and the
-              sha256 of all that
+              sha256 of all of these
 
 The checksum of a block, a CRC-32, is over its keys and then its values, so that no value is ever taken for that of
-another image. Values are on the disk before the index that names them. `ID.ids`, the bare keys, is what tlkit wrote
-before it wrote checksums; all that can be told of those is whether there are as many keys as values.
+another image. Values are on the disk before the index that names them. `ID.ids`, the bare keys, is the format before
+checksums; the only check for it is that there are as many keys as values.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from numpy.lib import format as npy
 from tlkit.base.files import replacing
 from tlkit.extraction.lease import alone
 
-SHARD_BYTES = 64 * 2**20  # what a shard holds at most, near enough
-BLOCK_BYTES = 256 * 2**10  # about as much as a checksum is over: less to read for a few rows, more to write for all
-MANY = 16  # shards of about one size are joined; looking rows up costs 0.1 ms for each shard
+SHARD_BYTES = 64 * 2**20  # approximate limit of a shard
+BLOCK_BYTES = 256 * 2**10  # approximate bytes per checksum: smaller reads less for a few rows, but writes more in all
+MANY = 16  # so many shards of about one size are joined; looking rows up costs 0.1 ms per shard
 KEY_BYTES = 32
-FORMAT = 3  # another one will have another suffix, so that nobody takes it for a damaged one of this
+FORMAT = 3  # another one will have another suffix, so that it is not taken for a damaged shard of this one
 INDEX, BARE, VALUES = ".idx", ".ids", ".npy"
 
 
 class Damaged(Exception):
-    """A shard that is not what was written."""
+    """A shard that is damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Shard:
         keys: uint8 (n, 32).
         values: (n, ...), memory-mapped.
         sums: uint32, a checksum for each block; None where none were written.
-        block: rows to a block.
+        block: rows per block.
     """
 
     index: Path
@@ -59,13 +59,13 @@ class Shard:
     block: int
 
     def unsound(self, rows: np.ndarray) -> np.ndarray:
-        """Which blocks that hold any of these rows are not what was written: their numbers, ascending."""
+        """Numbers of the damaged blocks among those that hold any of these rows, ascending."""
         blocks = np.unique(rows // self.block)
         if self.sums is None:
             return blocks[:0]
         size = self.values.dtype.itemsize * math.prod(self.values.shape[1:])
         bad, start = [], self.values.offset  # type: ignore[attr-defined]
-        try:  # Read, and not through the map, whose pages would count as this process's memory.
+        try:  # Read, not mapped: mapped pages would count as memory of this process.
             with self.index.with_suffix(VALUES).open("rb", buffering=0) as file:
                 for block in blocks.tolist():
                     first = block * self.block
@@ -73,12 +73,12 @@ class Shard:
                     file.seek(start + first * size)
                     if zlib.crc32(file.read(len(keys) * size), zlib.crc32(keys.data)) != self.sums[block]:
                         bad.append(block)
-        except OSError:  # gone, or on a part of the disk that cannot be read
+        except OSError:  # missing, or on an unreadable part of the disk
             return blocks
         return np.array(bad, np.int64)
 
     def sound(self) -> np.ndarray:
-        """The rows that are what was written, int64."""
+        """The undamaged rows, int64."""
         rows = np.arange(len(self.keys))
         return rows[~np.isin(rows // self.block, self.unsound(rows))]
 
@@ -91,7 +91,7 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def shard_writer(folder: Path, dtype: np.dtype, shape: tuple[int, ...]) -> "Iterator[ShardWriter]":
-    """A shard that is written while its rows come; it is there, and on the disk, when this is left, and not at all after an error.
+    """A shard that is written as its rows come; it exists, on the disk, when this context is left, and not at all after an error.
 
     Args:
         folder: of the space.
@@ -108,10 +108,10 @@ def shard_writer(folder: Path, dtype: np.dtype, shape: tuple[int, ...]) -> "Iter
 
 
 class ShardWriter:
-    """The values of a shard as they go to its file. In memory are its keys, and less than a block of values.
+    """Writes the values of a shard to its file. Only its keys and less than a block of values are in memory.
 
     Args:
-        index: where its index will be.
+        index: path of its index, written last.
         file: for the values.
         dtype: of them.
         shape: of a row.
@@ -122,7 +122,7 @@ class ShardWriter:
         self._block = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(shape)))
         self._keys, self._sums = bytearray(), array("L")
         self._values: list[np.ndarray] = []  # of the block that is not full yet
-        self._waiting = self._placed = 0  # their rows, and all
+        self._waiting = self._placed = 0  # rows waiting, and rows in all
         self._write_header()
         self._offset = file.tell()
 
@@ -144,11 +144,11 @@ class ShardWriter:
                 self._write_block()
 
     def finished(self) -> bytes:
-        """Write the rest; the content of the index, but for its own sum."""
-        del self._keys[self._placed * KEY_BYTES :]  # of rows that an interruption kept from coming
+        """Write the rest; returns the content of the index, without its own checksum."""
+        del self._keys[self._placed * KEY_BYTES :]  # of rows lost to an interruption
         self._write_block()
         self._file.seek(0)
-        self._write_header()  # as long as before: NumPy leaves room for the number of rows to grow
+        self._write_header()  # of unchanged length: NumPy leaves room for the number of rows to grow
         facts = {
             **{"format": FORMAT, "rows": self._rows, "dtype": npy.dtype_to_descr(self._dtype), "shape": self._shape},
             **{"offset": self._offset, "block": self._block},
@@ -165,7 +165,7 @@ class ShardWriter:
         npy.write_array_header_1_0(self._file, header)
 
     def _write_block(self) -> None:
-        """Write the rows that wait, a block or the rest of one, and their sum: over their keys, then their values."""
+        """Write the waiting rows, a block or the rest of one, and their checksum: over their keys, then their values."""
         if not self._waiting:
             return
         first = len(self._sums) * self._block * KEY_BYTES
@@ -177,11 +177,11 @@ class ShardWriter:
 
 
 def read_shard(index: Path) -> Shard:
-    """Open a shard: its index in full, its values memory-mapped and not yet looked at.
+    """Open a shard: its index is read in full, its values are memory-mapped and not checked yet.
 
     Raises:
-        Damaged: it is not what was written, as far as that can be told without reading the values.
-        FileNotFoundError: the index is gone.
+        Damaged: it is damaged, as far as that shows without reading the values.
+        FileNotFoundError: the index is missing.
     """
     if index.suffix == BARE:
         return _read_bare(index)
@@ -216,7 +216,7 @@ def _read_bare(index: Path) -> Shard:
 
 
 def drop_pages(values: Sequence[np.ndarray]) -> None:
-    """Let go of the memory behind memory-mapped arrays; the system still has the pages for the next who reads them."""
+    """Release the memory behind memory-mapped arrays; the system still caches the pages for later reads."""
     for mapped in values:
         if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.base.madvise(mmap.MADV_DONTNEED)
@@ -228,7 +228,7 @@ def list_shards(folder: Path) -> list[Path]:
 
 
 def rows_of(index: Path) -> int:
-    """How many rows a shard says it has; 0 where it says nothing."""
+    """The number of rows that a shard states; 0 where it states none."""
     try:
         if index.suffix == BARE:
             return index.stat().st_size // KEY_BYTES
@@ -239,7 +239,7 @@ def rows_of(index: Path) -> int:
 
 
 def set_aside(index: Path, shard: Shard | None) -> None:
-    """Take a damaged shard out of its space; the rows that are still what was written stay, as another shard."""
+    """Remove a damaged shard from its space; its undamaged rows stay, as another shard."""
     if shard is not None and len(rows := shard.sound()):
         write_shard(index.parent, shard.keys[rows], np.asarray(shard.values[rows]))
     index.unlink(missing_ok=True)
@@ -247,11 +247,11 @@ def set_aside(index: Path, shard: Shard | None) -> None:
 
 
 def join_shards(folder: Path, own: Sequence[Path] | None = None) -> None:
-    """Join small shards, sixteen or more of about one size at a time; of those in `own` alone, where it is given.
+    """Join small shards, sixteen or more of about one size at a time; only those in `own`, where it is given.
 
-    A row is so rewritten at most once for every factor of sixteen in size, and a space that was
-    filled in thousands of small steps is a few dozen files. Somebody else joining here is left to it.
-    Rows that are not what was written are left out.
+    A row is thus rewritten at most once for every factor of sixteen in size, and a space that was
+    filled in thousands of small steps has a few dozen files. Does nothing while another process joins here.
+    Damaged rows are left out.
     """
     with alone(folder, "join") as mine:
         while mine and (parts := _joinable(list_shards(folder) if own is None else own)):
@@ -276,7 +276,7 @@ def _readable(index: Path) -> Shard | None:
 
 
 def _joinable(indices: Sequence[Path]) -> list[Path]:
-    """Shards of about one size and with rows of one shape, as many as fit into one; none where there are not many."""
+    """Shards of about one size with rows of one shape, as many as fit into one; none where there are not `MANY`."""
     alike: dict[tuple[int, str], list[tuple[Path, int]]] = {}
     for index in indices:
         shard = _readable(index)

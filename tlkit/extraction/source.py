@@ -1,4 +1,4 @@
-"""A frozen network and what is taken from it: the source of features, and the only maker of the keys of stored rows."""
+"""A frozen network and the outputs taken from it: the source of features, and the only place that makes keys of stored rows."""
 
 import hashlib
 import zipfile
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
     from tlkit.extraction.engine import Engine
 
-FEATURES = "features:avg"  # what the familiarity of a finished classifier looks at
-ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engine that watches
+FEATURES = "features:avg"  # the input of the familiarity of a finished classifier
+ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of the outputs of `watching`
 PRECISIONS = ("float32", "bfloat16")
-HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
+HELD_ENOUGH = 0.5  # share of the images in the store from which it settles their precision
 
 Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | NextConfig | RankConfig
 
 
 class Tap(NamedTuple):
-    """What is taken from a network: the output of a layer, as it is or pooled (`avg`, `max`, `concat`)."""
+    """An output taken from a network: that of a layer, as it is or pooled (`avg`, `max`, `concat`)."""
 
     layer: str
     pooling: str | None = None
@@ -61,29 +61,29 @@ class Tap(NamedTuple):
 
     @classmethod
     def for_head(cls, layer: str, reads: str, pooling: str) -> "Tap":
-        """What a head reads of the grid: `pooled` or all of it."""
+        """The input of a head: the grid, `pooled` or all of it."""
         return cls(layer, pooling if reads == "pooled" else None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureSource:
-    """A frozen network with named outputs, how images meet it, and how what it says is computed and stored.
+    """A frozen network with named outputs, its input contract, and how its outputs are computed and stored.
 
     Args:
         model: images (B, H, W, 3), 0..255 -> one tensor for each output; or a function that builds it when it is
-            needed; None where it is not at hand, and what the store has of it can still be read.
+            needed; None where it is not available, and only the store can be read.
         outputs: names, in the model's order; a name identifies the layer and pooling.
         weights_sha256: of the network the outputs are taken from.
-        contract: what pixels to make of an image.
-        name: of the network, for people to read.
-        stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
-        engine_name: what computes it, see `build_engine`; or `auto`.
-        precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
-        batch_size: images to a forward pass; fewer where there are few.
+        contract: how an image becomes pixels.
+        name: of the network, for display.
+        stored_as: `float32`, or `float16` for half the space and three digits; rows are read as float32.
+        engine_name: of the engine, see `build_engine`; or `auto`.
+        precision: of multiplications, `float32` or `bfloat16`; `auto` is settled for the given images.
+        batch_size: images per forward pass; fewer where there are few.
         executor: where it is computed, see `executors.opened`.
         share: of the images, which is computed here.
         shapes: of a row of each output, where they are known without the model.
-        quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
+        quick: number of images -> an engine in float32 that needs no model, or None; called when so many must be computed.
     """
 
     model: "keras.Model | Callable[[], keras.Model] | None"
@@ -104,7 +104,7 @@ class FeatureSource:
 
     @classmethod
     def of_backbone(cls, backbone: "Backbone", contract: InputContract, *taps: Tap) -> "FeatureSource":
-        """A backbone up to some of its layers; up to its last one, averaged, where none are named."""
+        """A backbone up to some of its layers; by default up to its last one, averaged."""
         taps = taps or (Tap(backbone.model.layers[-1].name, "avg"),)
         model, names = _tapped(backbone.model, taps), tuple(tap.name for tap in taps)
         return cls(
@@ -113,9 +113,9 @@ class FeatureSource:
 
     @classmethod
     def of_classifier(cls, classifier: "Classifier") -> "FeatureSource":
-        """The averaged grid of a classifier; its rows are those of any other network with the same weights below.
+        """The averaged grid of a classifier; its rows are shared with any network that has the same backbone weights.
 
-        Of a classifier of clips the grid of each frame, pooled as its head reads it.
+        For a classifier of clips, the grid of each frame, pooled as its head reads it.
         """
         from tlkit.backbones.weights import weights_sha256
         from tlkit.classifier.model import of_images
@@ -131,7 +131,7 @@ class FeatureSource:
 
     @classmethod
     def of_file(cls, path: Path, *outputs: str) -> "FeatureSource":
-        """What a classifier's file answers: its `LOGITS`, and `FEATURES` where they are asked for."""
+        """The outputs of a classifier's file: its `LOGITS`, and `FEATURES` where they are asked for."""
         from tlkit.classifier.facts import read_facts
 
         facts = read_facts(path)
@@ -145,10 +145,10 @@ class FeatureSource:
 
     @classmethod
     def of_answers(cls, path: Path, config: PredictConfig, build: "Callable[[], Engine]") -> "FeatureSource":
-        """What `watching` says of images by the classifier in a file: logits, and unfamiliarity where it can be told.
+        """The outputs of `watching` for the classifier in a file: logits, and unfamiliarity where there is a reference.
 
         Args:
-            path: of the classifier. Checksums of its members, in the archive's directory, tell it from others.
+            path: of the classifier, identified by the checksums of its members in the archive's directory.
             config: of the command.
             build: the engine, called where something has to be computed.
         """
@@ -173,7 +173,7 @@ class FeatureSource:
         )
 
     def asked(self, config: Asking) -> "FeatureSource":
-        """The same, computed and stored as the options of a command ask."""
+        """The same, computed and stored with the options of a command."""
         return replace(
             self,
             engine_name=config.engine,
@@ -186,7 +186,7 @@ class FeatureSource:
 
     # -- what it gives
 
-    extract = extract  # its rows, from the store where it has them, and what that took
+    extract = extract  # its rows, from the store where it has them, and what the extraction took
 
     def rows(
         self,
@@ -196,7 +196,7 @@ class FeatureSource:
         augmentation: Augmentation | None = None,
         story: Story | None = None,
     ) -> Rows:
-        """The rows of one view of its first output, one for each image; those of unreadable images are lacking."""
+        """The rows of one view of its first output, one for each image; those of unreadable images are missing."""
         return self.extract(dataset, views=(view,), augmentation=augmentation, story=story).rows
 
     def stored(self, sha256: np.ndarray) -> Rows:
@@ -205,10 +205,10 @@ class FeatureSource:
 
     @contextmanager
     def keeping(self, dataset: Dataset, story: Story) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-        """Gives a function that leaves rows of its first output with the store, where that has nothing yet.
+        """Gives a function that stores rows of its first output where the store lacks them.
 
-        It takes positions int64 (n,) in the dataset and float32 (n, ...): rows that somebody met on another way through the
-        same network, so that nobody computes them again.
+        It takes positions int64 (n,) in the dataset and float32 (n, ...): rows that were computed on another way through the
+        same network, so that they are not computed again.
         """
         new = np.zeros(len(dataset), bool)
         new[same_bytes(dataset)[0]] = True
@@ -237,13 +237,13 @@ class FeatureSource:
         }
 
     def space(self, output: str, augmentation: Augmentation | None = None, view: int = CENTRE) -> Space:
-        """Where the rows of an output are stored."""
+        """The space that stores the rows of an output."""
         seen = (augmentation or Augmentation(strength="none")).describe(view)
         return open_space(self.describe(output, seen), {"network": self.name})
 
     @property
     def begun(self) -> bool:
-        """Whether the store has a place for its rows already; none is made by asking."""
+        """Whether the store already has a space for its rows; creates none."""
         seen = Augmentation(strength="none").describe(CENTRE)
         return all(space_folder(self.describe(output, seen)).is_dir() for output in self.outputs)
 
@@ -256,13 +256,13 @@ class FeatureSource:
 
     @cached_property
     def engine(self) -> "Engine":
-        """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
+        """Its forward pass, built on first use: a run that finds everything in the store never builds it."""
         from tlkit.extraction.engine import build_engine  # loads Keras
 
         return build_engine(self.built, engine=self.engine_name, precision=self.precision)
 
     def engine_for(self, images: int) -> "Engine":
-        """Its forward pass, the quickest way to compute so many images; from then on it is `engine`."""
+        """The fastest forward pass for so many images; it becomes `engine`."""
         if "engine" not in self.__dict__ and self.precision == "float32":
             found = self.quick(images) if self.quick else None
             if found is None and self.engine_name == "auto":
@@ -274,7 +274,7 @@ class FeatureSource:
         return self.engine
 
     def computed_by(self, engine: "Engine | None") -> "FeatureSource":
-        """The same without its network, computed by an engine that was opened already, or not at all."""
+        """The same without its network, computed by an engine that is already open, or not at all."""
         found = replace(self, model=None, quick=None)
         if engine:
             found.__dict__["engine"] = engine  # as if built on first use
@@ -291,7 +291,7 @@ class FeatureSource:
         return tuple(replace(self, precision=kind) for kind in kinds)
 
     def settled(self, dataset: Dataset, story: Story) -> "FeatureSource":
-        """In one precision: where either will do, the one that the store holds most of, else by trial."""
+        """The same in one precision: where either is allowed, that of most rows in the store, else by trial."""
         if self.precision != "auto":
             return self
         held = {one: 1 - float(one.stored(dataset.sha256).lacking.mean()) for one in self.in_each_precision()}
@@ -319,7 +319,7 @@ class FeatureSource:
 
 
 def evidence_space(model_sha256: str, contract: InputContract, cells: int) -> Space:
-    """Where maps of the evidence for the predicted class are stored, `cells` x `cells` for an image.
+    """The space of the maps of evidence for the predicted class, `cells` x `cells` per image.
 
     Args:
         model_sha256: of the file of the classifier.
@@ -331,7 +331,7 @@ def evidence_space(model_sha256: str, contract: InputContract, cells: int) -> Sp
 
 
 def find_tap(backbone: "Backbone", layer: str | None, pooling: str) -> Tap:
-    """What a layer of a backbone gives, its last one unless named; a grid pooled unless `pooling` is `none`.
+    """The output of a layer of a backbone, by default its last one; a grid is pooled unless `pooling` is `none`.
 
     Raises:
         TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
@@ -350,7 +350,7 @@ def find_tap(backbone: "Backbone", layer: str | None, pooling: str) -> Tap:
 
 
 def _tapped(model: "keras.Model", taps: Sequence[Tap]) -> "keras.Model":
-    """The model up to the taps; as it is where there are none."""
+    """The model up to the taps; unchanged where there are none."""
     import keras
 
     from tlkit.classifier.heads.build import pool
@@ -362,7 +362,7 @@ def _tapped(model: "keras.Model", taps: Sequence[Tap]) -> "keras.Model":
 
 
 def _loaded(path: Path, features: bool) -> "keras.Model":
-    """The classifier, with the features that its familiarity looks at where they are asked for."""
+    """The classifier, with the features that its familiarity reads where they are asked for."""
     from tlkit.classifier.model import load, with_features
 
     classifier = load(path)

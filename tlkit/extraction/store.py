@@ -1,13 +1,13 @@
-"""The feature store: what a network emitted for an image, on disk, addressed by content.
+"""The feature store: outputs of networks for images, on disk, addressed by content.
 
-    CACHE/features/SPACE/space.json     what the numbers are: weights, input contract, layer, view, ...
-                        /lease          locked by those who use the space; its time is when it was last used
+    CACHE/features/SPACE/space.json     description of the numbers: weights, input contract, layer, view, ...
+                        /lease          locked by users of the space; its time is when it was last used
                         /ID.npy, ID.idx shards, see `shards`
 
-A *space* is everything that decides a row apart from the image itself; its name is the sha256 of
-its description. Shards appear whole, so any number of processes may append at once, a kill loses at
-most the rows of the last few seconds, and nothing half-written is ever read. Rows are checked when
-they are looked up: what is not what was written does not exist, and is computed again.
+A *space* is everything that determines a row apart from the image itself; its name is the sha256 of
+its description. Shards appear atomically, so any number of processes may append at once, being killed
+loses at most the rows of the last few seconds, and nothing half-written is ever read. Rows are checked
+when they are looked up: damaged ones count as missing, and are computed again.
 """
 
 import contextlib
@@ -42,8 +42,8 @@ from tlkit.extraction.shards import (
 )
 
 FORMAT = 2
-MAPPED_BYTES = 16 * 2**20  # of pages that were read and may stay mapped
-SHARD_SECONDS = 10.0  # a shard is written when it is full or this old: what a kill may cost
+MAPPED_BYTES = 16 * 2**20  # of pages read that may stay mapped
+SHARD_SECONDS = 10.0  # a shard is written when it is full or this old, which bounds the loss when killed
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Space:
 
     Args:
         folder: of the shards.
-        description: JSON-able; everything a row depends on apart from the image.
-        lease: what keeps the folder.
-        damaged: names of the shards that were found not to be what was written.
+        description: JSON values; everything a row depends on apart from the image.
+        lease: keeps the folder.
+        damaged: names of the shards that were found damaged.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Space:
 
     @property
     def dtype(self) -> np.dtype:
-        """In which the rows are stored."""
+        """The type in which rows are stored."""
         return np.dtype(self.description.get("stored", "float32"))
 
 
@@ -74,16 +74,16 @@ def store_dir() -> Path:
 
 
 def space_folder(description: Mapping[str, Any]) -> Path:
-    """Where the rows of such numbers lie, be there any or not."""
+    """The folder of the rows of such numbers, whether it exists or not."""
     return store_dir() / sha256_json({"format": FORMAT, **description})[:32]
 
 
 def open_space(description: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Space:
-    """The space of these numbers; the folder and its description are made on first use.
+    """The space of these numbers; the folder and its description are created on first use.
 
     Args:
-        description: everything that decides a row apart from the image; `stored` is its number format.
-        about: what people call it, for `tlkit cache show`.
+        description: everything that determines a row apart from the image; `stored` is its number format.
+        about: readable names, for `tlkit cache show`.
 
     Raises:
         TlkitError: when the store cannot be written.
@@ -102,13 +102,13 @@ def open_space(description: Mapping[str, Any], about: Mapping[str, Any] | None =
 
 
 class StoredFeatures:
-    """Rows of a space for a list of images, read from disk as they are asked for.
+    """Rows of a space for a list of images, read from disk on access.
 
     Args:
         space: where they are; None where they are in memory.
         shards: memory-mapped arrays (n_i, ...).
         shard: int32 (N,), which shard holds row i; -1 where no shard does.
-        row: int64 (N,), where in it.
+        row: int64 (N,), the index in it.
     """
 
     def __init__(self, space: Space | None, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
@@ -116,7 +116,7 @@ class StoredFeatures:
         self._copied = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled, every row is there and in memory, for a process that may not see the store."""
+        """Pickle with every row in memory, for a process that may not have access to the store."""
         return StoredFeatures, (None, [self[:]], np.zeros(len(self), np.int32), np.arange(len(self)))
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ class StoredFeatures:
         return StoredFeatures(self._space, self._shards, self._shard[indices], self._row[indices])
 
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
-        """float32 (n, ...), copied into memory, whatever the rows are stored in."""
+        """float32 (n, ...), copied into memory, for any stored type."""
         shard, row = self._shard[indices], self._row[indices]
         if (shard < 0).any():
             raise KeyError("rows that were never stored")
@@ -157,16 +157,16 @@ class StoredFeatures:
                 out[here] = self._shards[number][row[here]]
         self._copied += out.nbytes
         if self._copied >= MAPPED_BYTES and sum(each.nbytes for each in self._shards) > MAPPED_BYTES:
-            # Pages that were read would count as this process's memory until somebody else wants it.
+            # Pages that were read would count as memory of this process until it is needed elsewhere.
             drop_pages(self._shards)
             self._copied = 0
         return out
 
 
 def look_up(space: Space, sha256: np.ndarray) -> StoredFeatures:
-    """Find the rows of these images, and read each once to see that it is what was written.
+    """Find the rows of these images, and read each once to verify it.
 
-    What is not is taken out of the space and noted in `space.damaged`; its images have no row.
+    Damaged ones are removed from the space and noted in `space.damaged`; their images have no row.
 
     Args:
         space: where to look.
@@ -180,7 +180,7 @@ def look_up(space: Space, sha256: np.ndarray) -> StoredFeatures:
 
 
 def _shards(space: Space) -> list[Shard]:
-    """Every shard whose index is what was written."""
+    """Every shard whose index is undamaged."""
     shards: list[Shard] = []
     for index in list_shards(space.folder):
         if index.name in space.damaged:
@@ -194,7 +194,7 @@ def _shards(space: Space) -> list[Shard]:
             if stale or not index.exists():
                 return _shards(space)
             _note(space, index, None)
-    # Those that an older tlkit wrote can be told from others by nothing but their shape.
+    # Shards from an older tlkit can only be distinguished by their shape.
     shapes = {shard.values.shape[1:] for shard in shards if shard.sums is not None}
     fits = [
         shard.sums is not None
@@ -208,7 +208,7 @@ def _shards(space: Space) -> list[Shard]:
 
 
 def _note(space: Space, index: Path, shard: Shard | None) -> None:
-    """Take a damaged shard out of the space; one in a folder that cannot be written is passed over from now on."""
+    """Remove a damaged shard from the space; one in a folder that cannot be written is ignored from now on."""
     space.damaged.add(index.name)
     try:
         set_aside(index, shard)
@@ -217,7 +217,7 @@ def _note(space: Space, index: Path, shard: Shard | None) -> None:
 
 
 def _find(shards: Sequence[Shard], sha256: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which shard holds each image, int32 (N,), -1 where none does; and in which row, int64 (N,)."""
+    """The shard that holds each image, int32 (N,), -1 where none does; and the row in it, int64 (N,)."""
     found_in = np.full(len(sha256), -1, np.int32)
     row = np.zeros(len(sha256), np.int64)
     if not shards:
@@ -236,7 +236,7 @@ def _find(shards: Sequence[Shard], sha256: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _damaged(space: Space, shards: Sequence[Shard], owner: np.ndarray, row: np.ndarray) -> bool:
-    """Whether a row that was found is not what was written, or its shard is gone: then the shards are to be read again."""
+    """Whether a row that was found is damaged, or its shard is missing: then the shards must be read again."""
 
     def bad(number: int) -> bool:
         return len(shards[number].unsound(row[owner == number])) > 0
@@ -249,18 +249,18 @@ def _damaged(space: Space, shards: Sequence[Shard], owner: np.ndarray, row: np.n
         found = [bad(number) for number in numbers]
     wrong = [shards[number] for number, is_bad in zip(numbers, found, strict=True) if is_bad]
     for shard in wrong:
-        if shard.index.exists():  # and was not joined into another a moment ago
+        if shard.index.exists():  # and was not just joined into another
             _note(space, shard.index, shard)
     return bool(wrong)
 
 
 class Appender:
-    """Writes rows as shards, one after the other, while they come; use as a context, leaving it finishes the last one.
+    """Writes rows as shards, one after the other, as they come; a context manager that finishes the last one on exit.
 
     Args:
         space: where the rows belong.
-        shared: whether others on other machines append meanwhile: then no file of theirs is joined into another, because
-            a network file system takes a removed file from those who read it.
+        shared: whether processes on other machines append meanwhile: then none of their files is joined into another,
+            because on a network file system a removed file disappears for its readers.
     """
 
     def __init__(self, space: Space, *, shared: bool = False) -> None:
@@ -304,7 +304,7 @@ class Appender:
 
     @contextlib.contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """Inside, a disk that is full or cannot be written is a plain error, and the shard under way is given up."""
+        """Within this context, a full or read-only disk is a plain error, and the unfinished shard is dropped."""
         try:
             yield
         except OSError as error:
@@ -331,17 +331,17 @@ class Appender:
         return stored
 
 
-# -- Features of samples, the one type that heads, probes, transforms, audits, rankings and neighbours read ---
+# -- Features of samples, the single type that heads, probes, transforms, audits, rankings and neighbours read ---
 
 BLOCK = 1024  # grids in memory while they are pooled
-CLIPS = 64  # likewise of clips
-AT_ONCE_BYTES = 16 * 2**20  # of features that a head reads in one batch: what a call costs outweighs what it computes
+CLIPS = 64  # clips likewise
+AT_ONCE_BYTES = 16 * 2**20  # of features that a head reads in one batch: the cost of a call outweighs its computation
 
 Chosen = np.ndarray | slice
 
 
 class ClipFeatures:
-    """Features (n, T, C) of clips, put together from the rows of their frames as they are asked for; zeros are no frame.
+    """Features (n, T, C) of clips, assembled from the rows of their frames on access; missing frames are zeros.
 
     Args:
         frames: (F, C), rows of all frames.
@@ -361,7 +361,7 @@ class ClipFeatures:
 
     @property
     def lacking(self) -> np.ndarray:
-        """Bool (n,), clips of which a frame has no row yet."""
+        """Bool (n,), clips with a frame that has no row yet."""
         if isinstance(self._frames, np.ndarray):
             return np.zeros(len(self), bool)
         return (self._frames.lacking[self._places] & (self._places >= 0)).any(axis=1)
@@ -371,7 +371,7 @@ class ClipFeatures:
         return ClipFeatures(self._frames, self._places[indices])
 
     def shuffled(self, seed: int) -> "ClipFeatures":
-        """The same clips with their frames in another order, drawn anew for each; those that are not there stay last."""
+        """The same clips with their frames in a random order, drawn for each clip; missing ones stay last."""
         random = np.random.default_rng((seed, 4))
         places = self._places.copy()
         for row in places:
@@ -389,7 +389,7 @@ class ClipFeatures:
         return out
 
     def means(self) -> np.ndarray:
-        """float32 (n, C), the mean over the frames that are there."""
+        """float32 (n, C), the mean over the existing frames."""
         out = np.empty((len(self), *self._frames.shape[1:]), np.float32)
         for start in range(0, len(self), CLIPS):
             block = slice(start, start + CLIPS)
@@ -399,10 +399,10 @@ class ClipFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Features (n, ...) of n samples, read as they are asked for; float32, whatever they are stored in.
+    """Features (n, ...) of n samples, read on access; float32 for any stored type.
 
     Args:
-        held: rows of the store, memory-mapped, those of the frames of clips, or an array that is in memory already.
+        held: memory-mapped rows of the store, those of the frames of clips, or an array that is already in memory.
     """
 
     held: "StoredFeatures | ClipFeatures | np.ndarray"
@@ -412,7 +412,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, ...); needs at least one row that is there."""
+        """(n, ...); needs at least one existing row."""
         return self.held.shape
 
     @property

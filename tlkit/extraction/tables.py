@@ -1,4 +1,4 @@
-"""Features to a file: CSV, Parquet or NPZ, streamed in the order of the manifest."""
+"""Features written to a file: CSV, Parquet or NPZ, streamed in the order of the manifest."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import pyarrow
 
 GROUP_BYTES = 16 * 2**20  # of features in a row group of Parquet
-CHUNK_BYTES = 2 * 2**20  # of features in memory at a time, for formats in which nobody can tell
-CHUNK_ROWS = 2**16  # and of paths, which may be long: Arrow counts their bytes in 32 bits
+CHUNK_BYTES = 2 * 2**20  # of features in memory at a time, for formats in which the size of a part does not matter
+CHUNK_ROWS = 2**16  # likewise of paths, which may be long: Arrow counts their bytes in 32 bits
 
 
 def table_format(out: Path) -> str:
     """The format that a file name asks for.
 
     Raises:
-        TlkitError: when its suffix is none of ours.
+        TlkitError: when its suffix is not supported.
     """
     name = out.suffix.lower().lstrip(".")
     if name not in catalog.FEATURE_FORMATS:
@@ -36,13 +36,13 @@ def table_format(out: Path) -> str:
 
 
 def column_names(width: int) -> list[str]:
-    """`f0000` ... in as many digits as it takes, at least four, so that they sort."""
+    """`f0000` ... with enough digits, at least four, for them to sort."""
     digits = max(4, len(str(width - 1)))
     return [f"f{number:0{digits}d}" for number in range(width)]
 
 
 class _Table(NamedTuple):
-    """What is written, see `write_table`."""
+    """The table to write, see `write_table`."""
 
     dataset: Dataset
     splits: Splits
@@ -67,7 +67,7 @@ def write_table(
         splits: of the rows.
         read: indices (n,) -> float32 (n, width).
         width: number of features.
-        most: bytes of features that are read at a time; `CHUNK_BYTES` unless given.
+        most: bytes of features that are read at a time; by default `CHUNK_BYTES`.
     """
     writers = {"csv": _write_csv, "parquet": _write_parquet, "npz": _write_npz}
     with replacing(out) as temporary:
@@ -93,7 +93,7 @@ def _batch(table: _Table, rows: np.ndarray, written: Callable[[str], str] = str)
     return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(table.width)])
 
 
-# Arrow arrays are made of their buffers: `pyarrow.array` imports pandas first, which takes longer than writing the table.
+# Arrow arrays are made from buffers: `pyarrow.array` imports pandas first, which takes longer than writing the table.
 
 
 def _strings(cells: list[str]) -> "pyarrow.Array":
@@ -130,7 +130,7 @@ def _schema(width: int) -> "pyarrow.Schema":
 
 
 def _write_csv(path: Path, table: _Table) -> None:
-    """Floats are written in the fewest digits that give the same float32 back."""
+    """Write floats with the fewest digits that restore the same float32."""
     import pyarrow.csv
 
     options, schema = pyarrow.csv.WriteOptions(quoting_style="needed"), _schema(table.width)
@@ -148,7 +148,7 @@ def _write_parquet(path: Path, table: _Table) -> None:
 
 
 def _write_npz(path: Path, table: _Table) -> None:
-    """Arrays `features` (N, width), `path`, `label`, `split`, `classes`; loads with allow_pickle=False."""
+    """Write arrays `features` (N, width), `path`, `label`, `split`, `classes`; loads with allow_pickle=False."""
     import zipfile
 
     from numpy.lib import format as npy
@@ -172,7 +172,7 @@ def _write_npz(path: Path, table: _Table) -> None:
 
 
 def _write_texts(member: IO[bytes], column: Callable[[], Iterator[str]]) -> None:
-    """An array of NumPy's strings, each as wide as the longest, some at a time; the column is gone through twice."""
+    """Write a NumPy array of strings, each as wide as the longest, in parts; the column is iterated twice."""
     from numpy.lib import format as npy
 
     count, widest = 0, 1

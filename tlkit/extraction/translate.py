@@ -1,9 +1,9 @@
-"""A network as an ONNX file beside the note of it, written and held against Keras without TensorFlow: a process of its own.
+"""Write a network as an ONNX file beside its note, and check it against Keras without TensorFlow: a separate process.
 
     python -m tlkit.extraction.translate NOTE.json < OPTIONS.json
 
-It builds the network on NumPy (`backbones.numpy_backend`), writes NOTE.onnx and NOTE.json, and says on its last line what
-came of it: `{}`, or `{"obstacle": "..."}`. Nothing is downloaded here.
+It builds the network on NumPy (`backbones.numpy_backend`), writes NOTE.onnx and NOTE.json, and prints the outcome on its
+last line: `{}`, or `{"obstacle": "..."}`. Nothing is downloaded here.
 """
 
 import json
@@ -21,7 +21,7 @@ from tlkit.base.files import replacing, sha256_file
 from tlkit.base.machine import usable_cores
 from tlkit.base.process import claim_process, ended_at_once
 
-CLOSE = 1e-4  # of features up to 1, and of their size where they are larger: as near as engines are to one another
+CLOSE = 1e-4  # tolerance for features up to 1, relative for larger ones: as close as engines are to one another
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         obstacle = write(place, asked["options"], asked["wish"])
     except TlkitError as error:
         obstacle = error.message
-    except Exception as error:  # noqa: BLE001 - whatever it is, the network is then computed as it always was
+    except Exception as error:  # noqa: BLE001 - whatever the error, the network is then computed by Keras
         obstacle = f"{type(error).__name__}: {first_line(error)}"
     print(json.dumps({"obstacle": obstacle} if obstacle else {}))
 
@@ -42,9 +42,9 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
     """Build, write, compare; returns why there is no ONNX file, "" if there is.
 
     Args:
-        place: of the note.
+        place: path of the note.
         options: of `tlkit features`, by name.
-        wish: what the note is looked up by.
+        wish: the key of the note.
     """
     from tlkit.backbones.arithmetic import gain
     from tlkit.extraction import recall
@@ -63,12 +63,12 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
         recall.remember(place, config, wish, built.origin, {"obstacle": str(error)})
         return str(error)
     file = place.with_suffix(".onnx")
-    with replacing(file, durable=False) as temporary:  # its sum is in the note
+    with replacing(file, durable=False) as temporary:  # its checksum is in the note
         temporary.write_bytes(model.SerializeToString())
         del model
         apart, seconds = tried(temporary, built.source.built)
     if apart > CLOSE:
-        obstacle = f"its ONNX file gives other numbers than Keras ({apart:.1g} of the largest, {CLOSE:g} is allowed)"
+        obstacle = f"its ONNX file differs from Keras ({apart:.1g} of the largest number, {CLOSE:g} is allowed)"
         file.unlink()
         recall.remember(place, config, wish, built.origin, {"obstacle": obstacle})
         return obstacle
@@ -79,14 +79,14 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
 
 
 def tried(file: Path, model: Any) -> tuple[float, float]:
-    """How far an ONNX file is from Keras, and how long it takes, for a drawn image.
+    """The difference of an ONNX file from Keras, and its speed, on a drawn image.
 
     Args:
         file: of the network.
         model: images -> one tensor.
 
     Returns:
-        The greatest difference, by the largest number where that is above 1; and seconds for one of many images.
+        The largest difference, relative to the largest number where that is above 1; and seconds per image of many.
     """
     image = drawn(*model.input_shape[1:3])
     with ThreadPoolExecutor(1) as pool:  # one core for each of the two
@@ -97,7 +97,7 @@ def tried(file: Path, model: Any) -> tuple[float, float]:
 
 
 def difference(found: np.ndarray, expected: Any) -> float:
-    """The greatest of two arrays of one shape, by the largest number where that is above 1."""
+    """The largest difference of two arrays of one shape, relative to the largest number where that is above 1."""
     expected = np.asarray(expected, np.float64)
     if not np.isfinite(expected).all():
         return 0.0 if np.array_equal(found, expected, equal_nan=True) else np.inf
@@ -105,9 +105,9 @@ def difference(found: np.ndarray, expected: Any) -> float:
 
 
 def _run(file: Path, image: np.ndarray) -> tuple[np.ndarray, float]:
-    """What a file gives on one core, and a core's share of the processor seconds that it takes, the less of two.
+    """The output of a file on one core, and a core's share of its processor seconds, the smaller of two measurements.
 
-    Seconds of the clock would say how busy the machine is now.
+    Wall time would depend on how busy the machine is.
     """
     from tlkit.extraction.onnx_engine import open_file
 

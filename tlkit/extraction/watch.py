@@ -1,6 +1,6 @@
-"""Who answers: an engine that says the logits of a classifier and how unfamiliar each image is.
+"""The engine for predictions: the logits of a classifier and the unfamiliarity of each image.
 
-The answering file of the run does it where there is one (`onnx_engine`); what it cannot do loads Keras.
+It uses the answering file of the run where there is one (`onnx_engine`); what that cannot do loads Keras.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,16 +34,16 @@ def watching(
     views: TtaViews | None = None,
     count: int = 1,
 ) -> Engine:
-    """An engine whose outputs are what `Answers` holds: logits, and unfamiliarity where the classifier has a reference.
+    """An engine with the outputs of `Answers`: logits, and unfamiliarity where the classifier has a reference.
 
     Args:
         model: file of the classifier that judges.
         facts: what it knows about itself.
         files: to settle the precision on.
         config: which engine.
-        story: hears of it.
+        story: reports it.
         views: of every image, whose probabilities are averaged; unfamiliarity is that of the image itself.
-        count: how many of them.
+        count: number of views.
 
     Raises:
         TlkitError: `--engine onnx` where the run has no answering file; otherwise as `build_engine`.
@@ -53,7 +53,7 @@ def watching(
 
 
 def _watched(engine: Engine, reference: Familiarity | None, facts: Facts, views: TtaViews | None, count: int) -> Engine:
-    """An engine of logits and features, as `watching` has it."""
+    """The engine of `watching`, from an engine of logits and features."""
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
         alone, *features = engine.run(images)
@@ -69,12 +69,12 @@ def _watched(engine: Engine, reference: Familiarity | None, facts: Facts, views:
 
 
 def _opened(engine: Callable[[], Engine], *watched: Any) -> Engine:
-    """The same in another process."""
+    """The same, opened in another process."""
     return _watched(engine(), *watched)
 
 
 def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:
-    """The engine of the answering file; None where another was asked for, or there is none and it says why."""
+    """The engine of the answering file; None where another was asked for, or there is none, which is reported."""
     return onnx_engine.open_answer(model) if onnx_engine.answering(model, config, story) else None
 
 
@@ -94,13 +94,13 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
     )
 
 
-# -- Answers in the store: what shards of `tlkit predict` computed, for the command that gathers them ---
+# -- Answers in the store: computed by shards of `tlkit predict`, for the command that gathers them ---
 
 
 def answered(
     source: FeatureSource, files: Files, story: Story
 ) -> tuple[Extraction, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
-    """Answers for files, by the store: what it took, and then as `infer` gives them; of a share what it took is all."""
+    """Answers for files through the store: first what it took, then answers as from `infer`; for a share, only the first."""
     paths = files.names
     contents = read_contents(Path(), paths, story, all_meant=True)
     rows = contents.images

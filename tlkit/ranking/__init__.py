@@ -1,1 +1,1 @@
-"""Which backbone suits a set of images, and what more images would bring, from features alone."""
+"""Which backbone suits a set of images, and the gain from more images, from features alone."""

@@ -1,4 +1,4 @@
-"""From scores and costs to a recommendation: what is expected to be best after fine-tuning, or the fastest within the noise."""
+"""From scores and costs to a recommendation: the best expected after fine-tuning, or the fastest within the noise."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ class Score:
     """How well features predict labels.
 
     Args:
-        logme: log evidence for an image.
-        explained: share of the labels that it amounts to, comparable between sets.
+        logme: log evidence per image.
+        explained: the corresponding share of the labels, comparable between sets.
         shares: float (k,), accuracy in each fold of each repeat, or F1 of each image's labels.
     """
 
@@ -53,7 +53,7 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
 
     Args:
         features: float32 (N, C).
-        truth: one row an image, see `registry.of_truth`; numbers in the units of `Task.scale`.
+        truth: one row for each image, see `registry.of_truth`; numbers in the units of `Task.scale`.
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
@@ -68,11 +68,11 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
 
 
 def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, list[float]]:
-    """Milliseconds for an image, of every round: one of each after the other, so that noise meets all alike.
+    """Milliseconds per image in every round, with calls of all in turn, so that noise affects all equally.
 
     Args:
-        work: name -> what computes `images` of them; called once before it counts.
-        images: of one call.
+        work: name -> a function that computes `images` images; called once before it is timed.
+        images: per call.
     """
     for call in work.values():
         call()
@@ -92,14 +92,14 @@ def compare(
     images: int,
     predicted: Mapping[str, Metric],
 ) -> list[RankedBackbone]:
-    """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
+    """Candidates, the most accurate first (by LogME in a tie), each compared with the best on the same folds.
 
     Args:
-        entries: one at least.
+        entries: at least one.
         milliseconds: by name, of several rounds.
         folds: in one repeat.
         images: N.
-        predicted: what to expect after fine-tuning, by name; empty where nothing is predicted.
+        predicted: accuracy expected after fine-tuning, by name; empty where nothing is predicted.
     """
     ordered = sorted(entries, key=lambda one: (-one.score.shares.mean(), -one.score.logme))
     times = {name: median(rounds) for name, rounds in milliseconds.items()}
@@ -138,7 +138,7 @@ def recommend(candidates: Sequence[RankedBackbone], prefer: str = "accuracy") ->
 
     Args:
         candidates: the best on features first.
-        prefer: `accuracy`, what is expected to be best after fine-tuning; `speed`, the fastest within the noise.
+        prefer: `accuracy`, the best expected after fine-tuning; `speed`, the fastest within the noise.
     """
     if len(candidates) == 1:
         return candidates[0], "It is the only candidate that was measured."
@@ -146,7 +146,7 @@ def recommend(candidates: Sequence[RankedBackbone], prefer: str = "accuracy") ->
 
 
 def _most_accurate(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
-    """By what is predicted after fine-tuning; by features alone where nothing can be predicted."""
+    """The best by its prediction for fine-tuning, or by features alone where there is no prediction."""
     if any(one.predicted is None for one in candidates):
         best = candidates[0]
         return best, f"It is the best on features alone, {_share(best)}; --prefer speed weighs that against its time."
@@ -183,7 +183,7 @@ def _fastest(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]
         )
     lead = chosen.behind.value
     return chosen, (
-        f"It reaches {_share(chosen)} at {chosen.milliseconds:.3g} ms an image; {best.name} reaches {_share(best)} at "
+        f"It reaches {_share(chosen)} at {chosen.milliseconds:.3g} ms per image; {best.name} reaches {_share(best)} at "
         f"{best.milliseconds:.3g} ms, {best.milliseconds / chosen.milliseconds:.1f} times as long. The lead of "
         f"{100 * (lead or 0):.1f} points is within the noise (one corrected standard error of the difference on the "
         f"same folds, {100 * chosen.error:.1f} points). If cost is no object, take {best.name}."
@@ -194,7 +194,7 @@ def _share(one: RankedBackbone) -> str:
     return f"{percent(one.accuracy.value or 0, 1)}"
 
 
-# -- How far a cross-validated number can be trusted: the corrected resampled t-test -----------
+# -- The precision of cross-validated numbers: the corrected resampled t-test ------------------
 
 LEVEL = 0.95
 
@@ -210,11 +210,11 @@ class Estimate:
 
 
 def corrected(values: np.ndarray, folds: int) -> Estimate:
-    """Mean of what the folds of repeated cross-validation say.
+    """Mean over the folds of repeated cross-validation.
 
-    Folds share most of their training images, so their scatter alone promises too much: Nadeau and Bengio (2003) add
-    the ratio of test to training images to 1/k in the variance of the mean of k values; Student's t with k - 1 degrees
-    of freedom does the rest. With groups kept whole in a fold, the scatter is that between groups.
+    Folds share most of their training images, so their scatter underestimates the error: Nadeau and Bengio (2003) add
+    the ratio of test to training images to 1/k in the variance of the mean of k values; the interval uses Student's t with
+    k - 1 degrees of freedom. With groups kept whole in a fold, the scatter is that between groups.
 
     Args:
         values: float (k,), k >= 2, a number for each fold of each repeat.
@@ -231,7 +231,7 @@ def correction(count: int, folds: int) -> float:
 
 
 def corrected_share(values: np.ndarray, folds: int, images: int) -> Estimate:
-    """The same for shares, 0..1; where all folds agree, Wilson's interval (1927) of so many images instead."""
+    """The same for shares, 0..1; where all folds agree, Wilson's interval (1927) for so many images instead."""
     found = corrected(values, folds)
     low, high = found.low, found.high
     if found.error < 1e-12:

@@ -15,20 +15,20 @@ from tlkit.ranking.ranking import ClassGain
 from tlkit.ranking.ridge import fit_predict
 from tlkit.tasks.registry import of_truth
 
-SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to learn from
+SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to train on
 FOLDS, REPEATS = 5, 2
-RATES = (0.1, 1.5)  # exponents seen in practice lie within 0.07 and 1 (Hestness et al. 2017)
+RATES = (0.1, 1.5)  # exponents seen in practice are between 0.07 and 1 (Hestness et al. 2017)
 DRAWS = 200
-LEAST_ERROR = 0.002  # standard error below which a point is not believed
+LEAST_ERROR = 0.002  # lower limit of the standard error of a point
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Linear heads on growing parts of the images, each tested on held-out images.
+    """Linear heads on growing subsets of the images, each tested on held-out images.
 
     Args:
-        sizes: float (J,), images learned from, ascending.
-        accuracy: (R, J), for each fold of each repeat; of several labels F1 of each image's.
+        sizes: float (J,), training images, ascending.
+        accuracy: (R, J), for each fold of each repeat; with several labels, F1 of each image's.
         recall: (R, J, K), NaN where a fold holds no image of the class.
         folds: in one repeat.
         images: N.
@@ -61,14 +61,14 @@ class Law:
 
 
 def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes: int, seed: int) -> Measured:
-    """Learn from 10, 20, 40 and 80 % of the images, each part within the next, and test on the fifth that is left out.
+    """Train on 10, 20, 40 and 80 % of the images, each subset within the next, and test on the held-out fifth.
 
     Args:
         features: float32 (N, C).
         truth: int (N,), 0..classes-1, or (N, classes) of 0 and 1 where an image may have several labels.
-        units: int (N,), what stays on one side.
+        units: int (N,); images of one unit stay on one side.
         classes: K.
-        seed: of folds and parts.
+        seed: of folds and subsets.
     """
     task = of_truth(truth)
     targets, labels = task.as_targets(truth, classes), strata(truth)
@@ -89,7 +89,7 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
 
 
 def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Float (n,) 0..1: how large a part has to be before it takes an image; units whole, classes evenly, one image at least."""
+    """Float (n,) 0..1: the smallest subset that includes an image; units whole, classes evenly, at least one image each."""
     names, codes = np.unique(units, return_inverse=True)
     turn = random.permutation(len(names))[codes]
     depth = np.empty(len(labels))
@@ -103,7 +103,7 @@ def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -
 
 
 def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """float64 (m, K): scores of a head fitted to `part` for the images left out, as of `ridge.out_of_fold`."""
+    """float64 (m, K): scores of a head fitted to `part` for the held-out images, as from `ridge.out_of_fold`."""
     if (targets[part] == targets[part[0]]).all():
         return np.tile(targets[part[0]] - 0.5, (len(held), 1))
     return fit_predict(features[part], targets[part], features[held])
@@ -117,7 +117,7 @@ def _recall(scores: np.ndarray, truth: np.ndarray, targets: np.ndarray) -> np.nd
 
 
 def why_not(measured: Measured) -> str:
-    """Why no law can be fitted to what was measured; "" where one can."""
+    """Why no law can be fitted to the measurements; "" where one can."""
     last, first = measured.accuracy[:, -1], measured.accuracy[:, 0]
     if measured.sizes[0] < 2 or (np.diff(measured.sizes) < 1).any():
         return "there are too few images: parts of 10, 20, 40 and 80 % of them are hardly different."
@@ -126,22 +126,22 @@ def why_not(measured: Measured) -> str:
     gain = corrected(last - first, measured.folds)
     if gain.value <= gain.error:
         return (
-            f"eight times as many images changed accuracy by {gain.value:+.3f}, give or take {gain.error:.3f}: "
+            f"eight times as many images changed accuracy by {gain.value:+.3f} ± {gain.error:.3f}: "
             "no trend to extrapolate."
         )
     return ""
 
 
 def fit_law(sizes: np.ndarray, errors: np.ndarray, deviations: np.ndarray, near: Law | None = None) -> Law:
-    """The power law with a floor nearest to measured errors, within 0 <= floor, 0 <= reducible, 0.1 <= rate <= 1.5.
+    """The power law with a floor that fits measured errors best, within 0 <= floor, 0 <= reducible, 0.1 <= rate <= 1.5.
 
     Robust: residuals beyond a standard error count by their size, not its square (soft L1).
 
     Args:
         sizes: float (J,), J >= 3, images.
         errors: (J,), 0..1.
-        deviations: (J,), standard errors of those.
-        near: a law to start from, of nearly the same errors; several starts unless given.
+        deviations: (J,), their standard errors.
+        near: a law to start from, for nearly the same errors; by default several starts.
     """
     reference, scale = float(sizes[-1]), np.maximum(deviations, LEAST_ERROR)
 
@@ -162,9 +162,9 @@ def fit_law(sizes: np.ndarray, errors: np.ndarray, deviations: np.ndarray, near:
 def forecast(measured: Measured, images: list[float], seed: int) -> tuple[Law, list[Metric]]:
     """The law, and the accuracy it expects at each number of images, with a 95 % interval.
 
-    The interval is that of laws fitted to folds drawn again with replacement (Efron 1979); their scatter is widened as
-    Nadeau and Bengio (2003) say, for folds that share most of their images agree too well. It says where the accuracy
-    of the same head on more images of the same kind is to be expected, and trusts that the law goes on.
+    The interval is that of laws fitted to folds resampled with replacement (Efron 1979); their scatter is widened after
+    Nadeau and Bengio (2003), since folds that share most of their images agree too well. It is for the accuracy of the
+    same head on more images of the same kind, assuming that the law continues to hold.
     """
     errors = 1 - measured.accuracy
     count, mean = len(errors), errors.mean(axis=0)
@@ -185,10 +185,10 @@ def forecast(measured: Measured, images: list[float], seed: int) -> tuple[Law, l
 
 
 def class_gains(measured: Measured, names: tuple[str, ...], counts: np.ndarray) -> tuple[ClassGain, ...]:
-    """What each class gains from a doubling, the one to photograph first on top.
+    """The gain of each class from a doubling, the one to photograph first on top.
 
     The gain is the slope of recall over the logarithm (base 2) of the images, all classes growing together. First comes
-    the class with the largest (1 - recall) x gain: much is missing, and more images help. A gain below 0 counts as 0.
+    the class with the largest (1 - recall) x gain: its recall is low, and more images help. A gain below 0 counts as 0.
 
     Args:
         measured: the curve.
@@ -209,14 +209,14 @@ def class_gains(measured: Measured, names: tuple[str, ...], counts: np.ndarray) 
 
 def first_class(gains: tuple[ClassGain, ...]) -> tuple[str | None, str]:
     """The class to photograph first, or None, and the advice in a sentence."""
-    rule = "the rule: the most of (1 - recall) x gain of recall for each doubling"
+    rule = "the rule: the largest (1 - recall) x gain of recall per doubling"
     if not gains:
-        return None, "No class has images in two folds; nothing can be said about classes."
+        return None, "No class has images in two folds, so classes cannot be compared."
     top = gains[0]
     if top.gain > top.error and top.recall < 1:
         return top.name, (
-            f"Photograph {top.name!r} first: recall {percent(top.recall, 1)}, and {100 * top.gain:+.1f} points for each "
-            f"doubling, give or take {100 * top.error:.1f} ({rule})."
+            f"Photograph {top.name!r} first: recall {percent(top.recall, 1)}, and {100 * top.gain:+.1f} ± {100 * top.error:.1f} points for each "
+            f"doubling ({rule})."
         )
     lowest = min(gains, key=lambda one: one.recall)
     if lowest.recall == 1:

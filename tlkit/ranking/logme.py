@@ -1,4 +1,4 @@
-"""LogME: how probable the labels are under a Bayesian linear model of the features (You et al. 2021)."""
+"""LogME: the probability of the labels under a Bayesian linear model of the features (You et al. 2021)."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -7,20 +7,20 @@ GRID = np.linspace(-8.0, 8.0, 65)  # log10 of noise over signal, in units of the
 
 
 def logme(features: np.ndarray, targets: np.ndarray) -> float:
-    """Maximum log evidence for each image, mean over the classes, each against the rest.
+    """Maximum log evidence per image, averaged over the classes, each against the rest.
 
     You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021: y = F w + noise,
-    w ~ N(0, 1/alpha), noise ~ N(0, 1/beta), evidence maximised over alpha and beta. There that is a fixed-point
+    w ~ N(0, 1/alpha), noise ~ N(0, 1/beta), evidence maximised over alpha and beta. The paper uses a fixed-point
     iteration; here y ~ N(0, (F F' + lambda) / alpha) with lambda = alpha / beta, so alpha has a closed form for each
     lambda and one number is left to search, which cannot stall where features outnumber images.
 
     Args:
-        features: float (N, C), as the backbone gives them.
+        features: float (N, C), as from the backbone.
         targets: float64 (N, K), 1 where the image has the class, 0 where not; classes without an image count too, as in
             the paper.
 
     Returns:
-        Nats for an image; higher is better, only differences on the same images mean something.
+        Nats per image; higher is better, but only differences on the same images are meaningful.
     """
     features = features.astype(np.float64)
     count, width = features.shape
@@ -40,14 +40,14 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
 
 
 def explained(evidence: float, targets: np.ndarray) -> float:
-    """How much of the labels features explain, comparable between sets: 1 - exp(-2 (evidence - that of no features)).
+    """The share of the labels that features explain, comparable between sets: 1 - exp(-2 (evidence - that of no features)).
 
-    For normal targets whose noise is known it is the share of their variance that is explained (Kent 1983). Features that
-    tell less than their number costs have a little below 0.
+    For normal targets of known noise it is the share of their variance that is explained (Kent 1983). Features that
+    explain less than their number costs have a little below 0.
 
     Args:
         evidence: of `logme`.
-        targets: float64 (N, K), as there.
+        targets: float64 (N, K), as in `logme`.
     """
     variance = targets.var(axis=0)
     alone = np.where(variance > 0, -0.5 * (np.log(2 * np.pi * np.where(variance > 0, variance, 1)) + 1), 0.0)
@@ -58,9 +58,9 @@ def _evidence(values: np.ndarray, seen: np.ndarray, unseen: float, count: int) -
     """Log evidence at its maximum; 0 for a class without an image.
 
     Args:
-        values: (r,) eigenvalues of F F' in any unit: alpha takes it up.
+        values: (r,) eigenvalues of F F' in any unit, which alpha absorbs.
         seen: (r,) squares of the target along their eigenvectors.
-        unseen: square of the target outside of them.
+        unseen: square of the target outside their span.
         count: N.
     """
     if seen.sum() + unseen < 1e-12:

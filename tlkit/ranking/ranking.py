@@ -20,21 +20,21 @@ class RankedBackbone:
 
     Args:
         name: as typed: name, variants, size, weights.
-        flags: what `tlkit finetune` is given to train it, as one text.
+        flags: options of `tlkit finetune` to train it, as one text.
         image_size: (H, W).
         parameters: without a classifier.
         megabytes: of its weights in float32, 10^6 bytes.
-        features: C, how many numbers it gives of an image.
-        milliseconds: for an image through the network here, median; decoding is not in it.
+        features: C, numbers per image.
+        milliseconds: per image through the network here, median; without decoding.
         milliseconds_spread: least and greatest of the repeats.
-        logme: log evidence for each image and class; higher is better, its zero means nothing.
+        logme: log evidence per image and class; higher is better, its zero is arbitrary.
         explained: share of the labels that its features explain by that evidence; comparable between sets.
         accuracy: of a ridge classifier on its features, cross-validated, 0..1.
         behind: the best one's accuracy minus its own on the same folds, with its interval; 0 for the best.
         error: corrected standard error of `behind`.
         within_noise: whether `behind` is within `error`.
-        predicted: accuracy to expect after fine-tuning, 0..1, on a set that the prediction was not fitted to; None where an
-            image does not have one class.
+        predicted: accuracy expected after fine-tuning, 0..1, on a set that the prediction was not fitted to; None where
+            images do not have a single class.
         frontier: whether nothing faster is as accurate.
         computed: images that went through the network now; the rest were in the store.
         seconds: of extraction and scoring.
@@ -71,11 +71,11 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Expected accuracy of the linear head with so many images to learn from.
+    """Expected accuracy of the linear head with so many training images.
 
     Args:
-        times: as many images as there are now.
-        images: of them.
+        times: multiple of the present number of images.
+        images: their number.
         accuracy: 0..1, with its 95 % interval.
     """
 
@@ -86,12 +86,12 @@ class Forecast:
 
 @dataclass(frozen=True)
 class ClassGain:
-    """What a class gains from more images.
+    """The gain of a class from more images.
 
     Args:
         name: of the class.
         images: of it now.
-        recall: with the most images that the curve was measured with, 0..1.
+        recall: with the largest number of images on the curve, 0..1.
         gain: of recall for each doubling of the images.
         error: corrected standard error of `gain`.
     """
@@ -105,16 +105,16 @@ class ClassGain:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """Accuracy of a linear head against the number of images it learns from.
+    """Accuracy of a linear head against its number of training images.
 
     Args:
         candidate: whose features.
         points: measured: images, and accuracy with its interval.
         forecasts: of the fitted curve; none where there is `trouble`.
-        reducible, rate, floor: error(n) = floor + reducible * (n / n_last)^-rate, n_last of the last point; else None.
+        reducible, rate, floor: error(n) = floor + reducible * (n / n_last)^-rate, n_last at the last point; else None.
         trouble: why there is no forecast, "" where there is one.
-        classes: what each gains, the one to photograph first on top.
-        first: that class, or None where the curves do not tell.
+        classes: the gain of each, the one to photograph first on top.
+        first: that class, or None where the curves do not show one.
         advice: in a sentence.
     """
 
@@ -135,17 +135,17 @@ class Ranking:
     """Candidates, the most accurate first.
 
     Args:
-        images: that were looked at.
-        available: that could have been, the test split not among them.
+        images: number used.
+        available: number that could have been used, without the test split.
         classes: their names.
         rule: which images, and how accuracy was measured.
-        measure: what `accuracy` is, here and in `curve`: "accuracy", or "F1 of each image's labels" where it may have several.
-        candidates: looked at.
-        skipped: and not.
-        recommended, best: names of candidates: the one to take, and the best on features alone.
+        measure: meaning of `accuracy`, here and in `curve`: "accuracy", or "F1 of each image's labels" where it may have several.
+        candidates: those compared.
+        skipped: those left out.
+        recommended, best: names of candidates: the recommended one, and the best on features alone.
         reason: why the one is recommended.
         command: that trains it.
-        curve: what more images would bring, if that was asked.
+        curve: the expected gain from more images, if asked for.
     """
 
     images: int
@@ -162,15 +162,15 @@ class Ranking:
     curve: LearningCurve | None = field(default=None)
 
 
-# -- Who takes part: candidates whose weights are at hand, and those who are skipped, with the remedy ---
+# -- The candidates: those whose weights are at hand, and those that are skipped, with the remedy ---
 
 
 def at_hand(asked: Sequence[Wanted]) -> tuple[list[Wanted], list[Skipped]]:
-    """The candidates that can be built with no network, and the others.
+    """The candidates that can be built offline, and the others.
 
     Raises:
         TlkitError: a variant that the network does not have, or that has no ImageNet weights anywhere; a size below its
-            smallest; a file that is not there.
+            smallest; a missing file.
     """
     for one in asked:
         for file in (one.backbone if is_path(one.backbone) else "", one.weights):
@@ -181,7 +181,7 @@ def at_hand(asked: Sequence[Wanted]) -> tuple[list[Wanted], list[Skipped]]:
 
 
 def everyone(image_size: int | None) -> tuple[list[Wanted], list[Skipped]]:
-    """`nano` and every width of every catalogue network whose weights are at hand; of the others, a row each.
+    """`nano` and every width of every catalogue network whose weights are at hand; a row for each of the others.
 
     Args:
         image_size: side of all of them, or None for the native ones.
@@ -190,7 +190,7 @@ def everyone(image_size: int | None) -> tuple[list[Wanted], list[Skipped]]:
     skipped: list[Skipped] = []
     for row in BACKBONES.values():
         if image_size is not None and image_size < row.minimum:
-            reason = f"it needs {row.minimum} pixels a side, and --image-size is {image_size}"
+            reason = f"it needs {row.minimum} pixels per side, but --image-size is {image_size}"
             skipped.append(Skipped(row.name, reason, f"give --image-size {row.minimum} or more, or none."))
             continue
         widths = [Wanted(f"{row.name}:alpha={alpha}", image_size) for alpha in ALPHAS.get(row.name, ()) if alpha != 1.0]
@@ -231,5 +231,5 @@ def _missing_preset(one: Wanted) -> Skipped | None:
 
     if one.weights == "none" or preset_at_hand(one.backbone) is not None:
         return None
-    remedy = f"with a network: `tlkit weights fetch {one.backbone}`; without: carry its folder here, hub:FOLDER."
+    remedy = f"with a network: `tlkit weights fetch {one.backbone}`; without: copy its folder here, hub:FOLDER."
     return Skipped(one.name, "its preset is not on this machine", remedy)

@@ -13,7 +13,7 @@ class Spectrum:
 
     Args:
         standard: float64 (N, C), columns of mean 0 and deviation 1.
-        mean, deviation: (C,), that made them so.
+        mean, deviation: (C,), used for this.
         left: (N, r), orthonormal.
         values: (r,), positive.
     """
@@ -26,7 +26,7 @@ class Spectrum:
 
     @property
     def penalties(self) -> np.ndarray:
-        """(P,) to be tried, weak to strong."""
+        """(P,) to try, weak to strong."""
         return PENALTIES * (float(self.values.mean()) if len(self.values) else 1.0)
 
 
@@ -49,15 +49,15 @@ def spectrum(features: np.ndarray) -> Spectrum:
 def out_of_fold(found: Spectrum, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """float64 (N, K): out-of-fold predictions of ridge regression on the targets, less one half.
 
-    The class of an image is the one with the most; of several labels those above 0 are given. Intercept not penalised.
-    Leaving out a fold needs no new fit: with the hat matrix H of the whole, the residuals of the images left out are
-    (I - H_ff)^-1 r_f, exactly. The penalty used for a fold is the one with the least squared error on all others, so that
-    no image chooses the penalty it is judged by.
+    The predicted class is that of the largest value; with several labels, those above 0. The intercept is not penalised.
+    Leaving out a fold needs no new fit: with the hat matrix H of all images, the residuals of the images left out are
+    (I - H_ff)^-1 r_f, exactly. The penalty for a fold is the one with the least squared error on all others, so that no
+    image contributes to the choice of its own penalty.
 
     Args:
         found: of the features.
         targets: float64 (N, K), 1 where the image has the class, 0 where not.
-        folds: int (N,), two different values at least.
+        folds: int (N,), at least two different values.
     """
     count, names = len(targets), np.unique(folds)
     centred = targets - targets.mean(axis=0)
@@ -79,11 +79,11 @@ def out_of_fold(found: Spectrum, targets: np.ndarray, folds: np.ndarray) -> np.n
 
 
 def fit_predict(features: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float64 (M, K): predictions for `others` of a ridge model whose penalty leave-one-out chose (Allen 1974), less one half.
+    """float64 (M, K): predictions for `others` of a ridge model with its penalty chosen by leave-one-out (Allen 1974), less one half.
 
     Args:
         features: float (N, C), N >= 2, not all alike.
-        targets: float64 (N, K), as of `out_of_fold`.
+        targets: float64 (N, K), as for `out_of_fold`.
         others: float (M, C).
     """
     found = spectrum(features)

@@ -1,4 +1,4 @@
-"""Which images a ranking looks at, and what may not be torn apart."""
+"""The images used for a ranking, and the units that must not be split."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from tlkit.data.folds import strata
 from tlkit.data.split import order_keys, unit_of_rows
 from tlkit.tasks.registry import of_truth
 
-FEWEST = 10  # images of a rare class that are kept where there are as many
+FEWEST = 10  # images of a rare class that are kept, where there are so many
 
 
 def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
 
-    A choice that does not depend on names or places, and a smaller limit takes from what a larger one takes.
+    The choice does not depend on names or order, and that of a smaller limit is a subset of that of a larger one.
     Rare classes keep up to ten images.
 
     Raises:
@@ -50,12 +50,12 @@ def _shares(counts: np.ndarray, limit: int) -> np.ndarray:
 
 
 def units_of(dataset: Dataset) -> np.ndarray:
-    """int64 (N,): images of one group, exact copies, and what those join, have one number."""
+    """int64 (N,): images connected by groups or exact copies share one number."""
     return np.unique(unit_of_rows(dataset), return_inverse=True)[1].ravel()
 
 
 def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray) -> list[str]:
-    """Classes of a single unit, which cannot be learned and tested at once; of several labels those counted for images.
+    """Classes of a single unit, which cannot be both trained on and tested; with several labels, those that count for images.
 
     Raises:
         TlkitError: fewer than two classes, or none with two units.

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 def figures(
     run: "str | PathLike[str] | dict[str, Any]", names: Sequence[str] = (), *, columns: int = 1
 ) -> "dict[str, Figure]":
-    """The figures of a run for a paper, by name, made with matplotlib from what lies in its folder.
+    """The figures of a run for a paper, by name, drawn with matplotlib from the files in its folder.
 
     Args:
-        run: its folder, or what `tlkit.load` gave; a folder that `tlkit evaluate` wrote as well.
-        names: which ones, see `FIGURES` in `tlkit.report.plates`; all that there is data for unless given.
-        columns: of a journal's page that they fill: 1 is 89 mm, 2 is 183 mm wide.
+        run: its folder or the value of `tlkit.load`; also a folder that `tlkit evaluate` wrote.
+        names: which ones, see `FIGURES` in `tlkit.report.plates`; by default all that there is data for.
+        columns: columns of a journal page that they span: 1 is 89 mm, 2 is 183 mm wide.
 
     Raises:
-        TlkitError: no run, an unknown name, or one asked for by name that nothing was measured for.
+        TlkitError: no run, an unknown name, or a named figure without data.
     """
     from tlkit.report.plates import draw
 

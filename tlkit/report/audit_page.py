@@ -1,4 +1,4 @@
-"""An audit to one HTML file: findings with their images, offline, in the style of the report."""
+"""An audit as one HTML file: findings with their images, offline, in the style of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.gallery import BYTES, Album, evidence
 from tlkit.report.page import Provenance, Thumbnail
 
-TIMES = 3  # as many cases of a finding as the report of a run shows
+TIMES = 3  # times as many cases of a finding as the report of a run shows
 
 
 @dataclass(frozen=True, kw_only=True)

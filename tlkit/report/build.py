@@ -31,7 +31,7 @@ from tlkit.report.verdict import Remark, chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "ModelSection", "NearestImage", "Page", "PlanRow", "render", "write_report"]
 
-LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and the most confused pairs say more
+LARGEST_MATRIX = 40  # classes; beyond that a matrix is unreadable, and the most confused pairs say more
 PAIRS = 15
 SET_ASIDE = 200
 ROWS = 1000  # of any table
@@ -44,7 +44,7 @@ Facts = dict[str, Any]
 
 
 class Section(NamedTuple):
-    """One part of the page: its id and template, what links to it are called, and whether it has anything to say."""
+    """One part of the page: its id, which is also that of its template, the text of links, and whether it has content."""
 
     id: str
     link: str
@@ -102,7 +102,7 @@ def _render(found: Facts) -> str:
 
 
 def facts(page: Page) -> Facts:
-    """What the templates of the sections read, by name."""
+    """The values that the templates of the sections read, by name."""
     result, album = main_split(page.evaluation), Album(page.thumbnail)
     sample, kept = (result.sample, [row.name for row in result.classes]) if result else (IMAGE, [])
     page = _reworded(page, sample, kept)
@@ -154,7 +154,7 @@ def facts(page: Page) -> Facts:
 
 
 def _reworded(page: Page, sample: str, kept: list[str]) -> Page:
-    """The page whose sentences speak of such samples; paths, options and names stay."""
+    """The page with its sentences reworded for `sample`; paths, options and names are unchanged."""
     data = page.data and replace(
         page.data, **{name: said_of(sample, getattr(page.data, name), kept) for name in ("rule", "notes")}
     )
@@ -173,7 +173,7 @@ def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
 
 
 def _in_order(page: Page, main: SplitResult | None) -> dict[str, SplitResult]:
-    """The splits, the one that the page is about first: on a narrow screen the others are scrolled to."""
+    """The splits, the main one first, so that a narrow screen shows it without scrolling."""
     splits = page.evaluation.splits if page.evaluation else {}
     first = [name for name, result in splits.items() if main is not None and result.split == main.split]
     return {name: splits[name] for name in (*first, *(name for name in splits if name not in first))}
@@ -186,7 +186,7 @@ def _metric_rows(splits: dict[str, SplitResult]) -> list[tuple[str, list[Metric 
 
 
 def _matrix(result: SplitResult | None, shown: Galleries) -> list[list[dict[str, Any]]] | None:
-    """Rows of cells: count, share of the row (0..1), whether on the diagonal, whether its images are below."""
+    """Rows of cells: count, share of the row (0..1), whether on the diagonal, whether its images are shown below."""
     if result is None or not words_of(result).matrix or not 2 <= len(result.classes) <= LARGEST_MATRIX:
         return None
     opened = {(cell.row, cell.column) for cell in shown.cells}
@@ -226,7 +226,7 @@ def _class_rows(result: SplitResult | None) -> Sequence[ClassResult]:
 
 
 def _data_rows(data: Data | None) -> dict[str, Any] | None:
-    """Per class: counts by split and their sum, of the `ROWS` largest where there are more; and the totals."""
+    """Counts of each class by split and their sum, of the `ROWS` largest classes at most; and the totals."""
     if data is None:
         return None
     splits = [name for name, counts in data.counts.items() if sum(counts)]
@@ -242,7 +242,7 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
 
 
 def _quantities(page: Page, result: SplitResult | None) -> list[dict[str, Any]]:
-    """What is shown of each number: its name, charts of predicted against true, its interval and how often that is right."""
+    """What is shown of each number: its name, charts of predicted against true, its interval and the coverage of that."""
     if result is None or page.predictions is None:
         return []
     found = page.predictions
@@ -264,7 +264,7 @@ def _quantities(page: Page, result: SplitResult | None) -> list[dict[str, Any]]:
                 "margin": margin,
                 "coverage": result.metrics.get(key),
                 "scatter": charts.scatter(truth[some], said[some], margin, "Predicted against true numbers."),
-                "residuals": charts.residuals(said - truth, "How many images are off by how much."),
+                "residuals": charts.residuals(said - truth, "Histogram of predicted minus true numbers."),
             }
         )
     return shown
@@ -297,7 +297,7 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
 
 
 def _portraits(page: Page, album: Album) -> list[dict[str, Any]]:
-    """Each class that features were drawn for: its numbers, its plot, the real images nearest to what was drawn."""
+    """Each class that features were drawn for: its numbers, its plot, the real images nearest to the drawn features."""
     if page.synthesis is None or page.data is None:
         return []
     return [
@@ -315,7 +315,7 @@ def _portraits(page: Page, album: Album) -> list[dict[str, Any]]:
 
 # -- The report as Markdown: the same content in text, for machines, terminals and diffs -------
 
-# What Markdown would take for more than itself; `<` and `&` become entities, which every renderer shows as text.
+# Characters with a meaning in Markdown are escaped; `<` and `&` become entities, which every renderer shows as text.
 _SHOWN = str.maketrans(
     {mark: f"\\{mark}" for mark in "\\`*_[]|~$#"}
     | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "{": "&#123;", "}": "&#125;"}
@@ -334,19 +334,19 @@ def render_markdown(facts: dict[str, Any]) -> str:
 
 @cache
 def _of_markdown(sample: str) -> jinja2.Environment:
-    """`environment` with names and code as Markdown has them; made once, for it keeps what it has compiled."""
+    """`environment` with names and code written as Markdown; cached, because it holds the compiled templates."""
     found = environment(sample).overlay()
     found.filters = found.filters | {"name": _name, "code": _code}
     return found
 
 
 def _name(text: object) -> Markup:
-    """A name, or a sentence that holds one, on one line and without marks of its own."""
+    """A name, or a sentence that holds one, on one line and with Markdown escaped."""
     return Markup(glossary.plain(text).translate(_SHOWN))
 
 
 def _code(text: object, indent: int = 4) -> Markup:
-    """Indented lines, which Markdown leaves as they are; control characters made visible."""
+    """An indented code block, with control characters made visible."""
     lines = (glossary.plain(line) for line in str(text).split("\n"))
     return Markup("\n".join(" " * indent + line for line in lines))
 
@@ -355,7 +355,7 @@ def _code(text: object, indent: int = 4) -> Markup:
 
 
 class OfClips(Extension):
-    """Rewords the text and the strings of templates as they are compiled: what their authors wrote, never what is put into them."""
+    """Reword the text and the string literals of templates as they are compiled, never the values inserted into them."""
 
     def __init__(self, environment: jinja2.Environment) -> None:
         super().__init__(environment)
@@ -370,7 +370,7 @@ class OfClips(Extension):
 
 @cache
 def environment(sample: str = IMAGE) -> jinja2.Environment:
-    """Templates of this package, autoescaped, a misspelt name being an error; they speak of such samples."""
+    """The templates of this package, autoescaped and worded for `sample`; an undefined name is an error."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("tlkit.report", ""),
         autoescape=True,
@@ -388,7 +388,7 @@ def environment(sample: str = IMAGE) -> jinja2.Environment:
 
 
 def as_text(rendered: str) -> str:
-    r"""What a template gave, fit to be written: bytes in file names that are no text (lone surrogates) as \udcff."""
+    r"""Rendered text that can be encoded: undecodable bytes of file names (lone surrogates) are written as \udcff."""
     return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -399,7 +399,7 @@ def render_page(template: str, script: str = "page.js", sample: str = IMAGE, **v
 
 
 def _resources(name: str) -> dict[str, Any]:
-    """Style and script, and the hash under which the browser may run that script and no other."""
+    """Style and script, and the hash that permits the browser to run this script and no other."""
     folder = importlib.resources.files("tlkit.report")
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
     script = folder.joinpath(name).read_text(encoding="utf-8")
@@ -411,7 +411,7 @@ def _resources(name: str) -> dict[str, Any]:
 
 
 class CardPart(NamedTuple):
-    """One part of the card: a heading and plain sentences; names of classes stand in them as they are."""
+    """One part of the card: a heading and plain sentences; class names in them are verbatim."""
 
     heading: str
     sentences: tuple[str, ...]
@@ -439,7 +439,7 @@ def _what(model: ModelSection, gives: str, more: str) -> tuple[str, ...]:
     return (
         f"An image classifier{size}: backbone {model.backbone}, pretrained weights {model.weights}, with {model.head}.",
         f"It takes RGB images, 0 to 255, resized to {height}×{width} pixels ({model.fit}), and gives {gives}; "
-        "its preprocessing is inside the file.",
+        "the preprocessing is part of the model file.",
         more,
     )
 
@@ -467,7 +467,7 @@ def _limits(page: Page, found: tuple[Remark, ...]) -> tuple[str, ...]:
     remarks = tuple(remark.text for remark in found if remark.tone != "good")
     return (
         *remarks,
-        "Its performance on images from another camera, place, time or way of collecting is unknown.",
+        "Its performance on images from another camera, place, time or collection method is unknown.",
     )
 
 

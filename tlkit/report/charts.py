@@ -1,4 +1,4 @@
-"""The charts of the report. No class or file name enters one: names stand in the page beside it."""
+"""The charts of the report. They contain no class or file names: names are in the page beside them."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -11,10 +11,10 @@ from tlkit.evaluation.portrait import ClassPortrait
 from tlkit.evaluation.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
 
-# -- Small plots as SVG text: axes, lines, bars, points. The page's style colours and letters them ---
+# -- Small plots as SVG text: axes, lines, bars, points. The style sheet of the page sets colours and fonts ---
 #
-# Nothing here names a colour: marks carry the classes `first`, `second`, `muted`, which page.css fills in
-# for light, dark and print. Text stays text, and everything given as a label is escaped.
+# Nothing here names a colour: marks carry the classes `first`, `second`, `muted`, which page.css colours
+# for light, dark and print. Text stays text, and every label is escaped.
 
 WIDTH = 400  # units of the view box; a plot is shown at 340 to 460 pixels, so a unit is about a pixel
 LETTER, CHARACTER = 12.0, 7.7  # height of a letter and the width to reserve for it, in units
@@ -26,10 +26,10 @@ class ChartAxis:
     """One side of a plot.
 
     Args:
-        low, high: what its ends stand for, low < high.
-        ticks: where lines and numbers stand.
+        low, high: the values at its ends, low < high.
+        ticks: the values at which grid lines and numbers are drawn.
         label: what is measured, "" for none.
-        written: how a number is written.
+        written: formats the number of a tick.
     """
 
     low: float
@@ -63,13 +63,13 @@ def steps(low: float, high: float, count: int, *, whole: bool = False) -> list[f
 
 @dataclass
 class Plot:
-    """A plot in the making: everything added is drawn in that order, over the grid.
+    """A plot under construction: marks are drawn in the order they are added, over the grid.
 
     Args:
         x, y: its axes.
         height: of the whole plot, in units.
-        top: where it starts; several plots may share one picture.
-        margin: room for the numbers of the upright axis, in units; as they need unless given.
+        top: its upper edge, in units; several plots may share one picture.
+        margin: room for the numbers of the vertical axis, in units; by default as much as they need.
     """
 
     x: ChartAxis
@@ -81,21 +81,21 @@ class Plot:
 
     @property
     def left(self) -> float:
-        """Room for the numbers of the upright axis."""
+        """Room for the numbers of the vertical axis."""
         widest = max((len(self.y.written(tick)) for tick in self.y.ticks), default=0)
         return self.margin or max(28.0, widest * CHARACTER + GAP)
 
     @property
     def bottom(self) -> float:
-        """Where the upright axis ends below."""
+        """The lower end of the vertical axis."""
         return self.top + self.height - (LETTER + GAP + (LETTER + 6 if self.x.label else 0)) * bool(self.x.ticks)
 
     def across(self, value: float) -> float:
-        """Place of a value of x, in units."""
+        """Horizontal position of a value of x, in units."""
         return self.left + (WIDTH - RIGHT - self.left) * (value - self.x.low) / (self.x.high - self.x.low)
 
     def up(self, value: float) -> float:
-        """Place of a value of y, in units."""
+        """Vertical position of a value of y, in units."""
         return self.bottom - (self.bottom - self.top - TOP) * (value - self.y.low) / (self.y.high - self.y.low)
 
     def line(self, x: Iterable[float], y: Iterable[float], kind: str = "first") -> None:
@@ -116,7 +116,7 @@ class Plot:
         ]
 
     def bars(self, left: np.ndarray, right: np.ndarray, height: np.ndarray, kind: str = "first") -> None:
-        """Upright bars from 0."""
+        """Vertical bars from 0."""
         for a, b, c in zip(left, right, height, strict=True):
             if c > 0:
                 x, y = self.across(a) + 1, self.up(c)
@@ -124,14 +124,14 @@ class Plot:
                 self.marks.append(f'<rect class="block {kind}" x="{x:.1f}" y="{y:.1f}" {size}/>')
 
     def upright(self, x: float, text: str = "", kind: str = "muted") -> None:
-        """A thin line from top to bottom with a word beside its upper end, on the side that has room."""
+        """A thin vertical line with a word beside its upper end, on the side that has room."""
         at = self.across(x)
         self.marks.append(f'<path class="line thin {kind}" d="M{at:.1f} {self.top + TOP - 10}V{self.bottom:.1f}"/>')
         room = at + 4 + len(text) * CHARACTER < WIDTH
         self.words(at + 4 if room else at - 4, self.top + TOP - 12, text, "start" if room else "end")
 
     def uprights(self, places: Sequence[float], texts: Sequence[str]) -> None:
-        """Several of them; a word that would run into the one before stands a line lower."""
+        """Several such lines; a word that would overlap the one before is placed a line lower."""
         end, row = -1.0, 0
         for x, text in zip(places, texts, strict=True):
             at = self.across(x)
@@ -141,7 +141,7 @@ class Plot:
             self.words(at + 4, self.top + TOP - 12 + row * (LETTER + 3), text, "start")
 
     def words(self, x: float, y: float, text: str, anchor: str) -> None:
-        """Text at a place in units."""
+        """Text at a position in units."""
         if text:
             self.marks.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
 
@@ -162,7 +162,7 @@ class Plot:
 
 
 def picture(label: str, *plots: Plot) -> Markup:
-    """Plots, one below the other, as one `<svg>` that `label` describes to those who do not see it."""
+    """Plots, one below the other, as one `<svg>` with `label` as its text alternative."""
     height = max(plot.top + plot.height for plot in plots)
     drawn = Markup("").join(Markup(plot.drawn()) for plot in plots)
     return Markup('<svg class="plot" role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg>').format(
@@ -177,8 +177,8 @@ MANY_EPOCHS = 40  # beyond that, dots run into each other
 def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
     """`what` (loss or accuracy) on training and validation images over the epochs, a line for each stage.
 
-    A stage that was solved has one row and no curve, and so no place on the axis, which starts where training does: at 0
-    where the beginning was measured. None where no stage has two numbers.
+    A stage that was solved has one row and no curve, and is left out. The axis starts with training, at 0 where the network
+    was measured before its first epoch. None where no stage has two values.
     """
     stages = _trained(history)
     if not stages:
@@ -216,7 +216,7 @@ def _trained(history: Sequence[EpochRow]) -> list[tuple[str, int, list[EpochRow]
 
 
 def _around(values: np.ndarray, what: str) -> ChartAxis:
-    """An axis that holds the values with a little air; shares stay within 0 and 1."""
+    """An axis that spans the values with a small margin; shares stay within 0 and 1."""
     low, high = float(values.min()), float(values.max())
     air = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     low, high = low - air, high + air
@@ -227,13 +227,13 @@ def _around(values: np.ndarray, what: str) -> ChartAxis:
 
 
 def scatter(truth: np.ndarray, said: np.ndarray, margin: float | None, label: str) -> Markup:
-    """Predicted against true numbers, the diagonal, and on both sides of it where the intervals end.
+    """Predicted against true numbers, with the diagonal and, on both sides of it, the ends of the intervals.
 
     Args:
         truth: float (n,).
         said: float (n,), predicted.
         margin: half the width of an interval, None where there is none.
-        label: for those who do not see it.
+        label: text alternative.
     """
     ends = np.concatenate([truth, said])
     low, high = float(ends.min()), float(ends.max())
@@ -250,12 +250,12 @@ def scatter(truth: np.ndarray, said: np.ndarray, margin: float | None, label: st
 
 
 def portrait(one: ClassPortrait, others: Sequence[Sequence[float]], label: str) -> Markup:
-    """Drawn features of a class among real ones, on the first two principal components; images of all classes lie behind.
+    """Drawn features of a class among real ones, on the first two principal components, over images of all classes.
 
     Args:
         one: the class.
         others: points (n, 2) of images of all classes.
-        label: for those who do not see it.
+        label: text alternative.
     """
     layers = (("muted", 1.6, others), ("hollow", 2.6, one.of_drawn), ("first", 2.6, one.of_real))
     every = np.array([point for _, _, points in layers for point in points])
@@ -272,7 +272,7 @@ def portrait(one: ClassPortrait, others: Sequence[Sequence[float]], label: str) 
 
 
 def residuals(errors: np.ndarray, label: str) -> Markup:
-    """How many images lie how far off: a histogram of predicted minus true, float (n,), with bars as wide as round numbers."""
+    """A histogram of predicted minus true, float (n,), with bins of a round width."""
     reach = float(np.abs(errors).max()) or 1.0
     step = np.diff(steps(-reach, reach, 16)[:2])[0]
     half = math.ceil(reach / step)
@@ -291,7 +291,7 @@ def residuals(errors: np.ndarray, label: str) -> Markup:
 def reliability_diagram(bins: Reliability, label: str, before: Reliability | None = None) -> Markup:
     """Accuracy in each bin of confidence against the diagonal, and below it how many images each bin holds.
 
-    `before`: the same before the temperature, as hollow dots.
+    `before`: the same before temperature scaling, as hollow dots.
     """
     above = Plot(ChartAxis(0, 1, ()), shares("share correct"), height=252)
     filled = bins.count > 0
@@ -309,7 +309,7 @@ def reliability_diagram(bins: Reliability, label: str, before: Reliability | Non
 def risk_coverage(found: RiskCoverage, label: str, abstention: Abstention | None = None) -> Markup:
     """The risk-coverage curve: error rate against the share of images answered, with the chosen threshold."""
     high = min(1.0, 1.15 * float(found.risk.max()) or 0.05)
-    plot = Plot(shares("share answered"), shares("wrong among them", high=high), height=290)
+    plot = Plot(shares("coverage"), shares("error rate", high=high), height=290)
     plot.line(found.coverage, found.risk)
     if abstention is not None and abstention.coverage.value is not None:
         plot.upright(abstention.coverage.value, f"threshold {abstention.threshold:.2f}", "second")

@@ -53,7 +53,7 @@ th:first-child, td:first-child { text-align: left; }
 
 
 def render(comparisons: Sequence[Comparison], split: str, command: str, created: str) -> str:
-    """The page as HTML; names are shown and never run.
+    """The page as HTML, with names escaped.
 
     Args:
         comparisons: at least one.

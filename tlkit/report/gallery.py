@@ -1,4 +1,4 @@
-"""Which images to show, mistakes and findings of the audit, and their thumbnails within a budget."""
+"""The images that a page shows, errors and findings of the audit, with thumbnails within a budget of bytes."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from tlkit.tasks.labels import SEPARATOR
 WORST, OTHERS = 12, 12  # images in the gallery of errors, and in each of the others
 CELLS, PER_CELL = 60, 8
 NEIGHBOURS = 4  # training images shown beside an error
-CLASSES, PER_CLASS = 12, 4  # classes whose looks are shown, with so many images each
+CLASSES, PER_CLASS = 12, 4  # classes that examples are shown of, and how many of each
 BYTES = 6_000_000  # of pictures, as base64, in one page
 
 
@@ -26,7 +26,7 @@ class Album:
 
     Args:
         thumbnail: path -> JPEG bytes.
-        spent: characters given out.
+        spent: characters used so far.
         refused: pictures left out because the budget was spent.
     """
 
@@ -70,7 +70,7 @@ def _uri(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Alike:
-    """A training image beside a card: its class, how alike it is (-1..1), its data URI or None."""
+    """A training image beside a card: its class, its similarity (-1..1), its data URI or None."""
 
     path: str
     label: str
@@ -85,15 +85,15 @@ class Card:
     Args:
         path: as in the predictions.
         truth: name of its class, "" where it has none.
-        predicted: name of the class it was given.
-        probability: of the predicted class; of several labels that of the wrong label of highest confidence, or where all
-            are correct the lowest confidence.
+        predicted: name of the predicted class.
+        probability: of the predicted class; for several labels, that of the wrong label of highest confidence, or the
+            lowest confidence where all are correct.
         of_truth: probability of the true class, or answer.
         image: data URI, or None.
         unfamiliarity: above 1 is unlike anything in training; None where it was not measured.
-        overlay: data URI of where the classifier looked, or None.
+        overlay: data URI of the evidence for the predicted class, or None.
         alike: the training images most like it.
-        note: what is said in the place of the probability, "" where that is said.
+        note: shown in place of the probability; "" to show the probability.
     """
 
     path: str
@@ -126,7 +126,7 @@ class Galleries:
 
     Args:
         worst: errors, highest confidence first; `errors` of them in all.
-        least_sure: the two best classes closest together first.
+        least_sure: smallest margin between the two best classes first.
         abstained: below the threshold, highest confidence first; `held_back` of them in all.
         unfamiliar: unlike anything in training, farthest first; `strange` of them in all.
         cells: of the confusion matrix.
@@ -171,7 +171,7 @@ def galleries(page: Page, result: SplitResult | None, album: Album, dealer_of: t
 
 
 def _looks(predictions: Predictions, album: Album) -> dict[str, list[str]]:
-    """A few images of each class: training images where there are any, the first by content."""
+    """A few images of each class, the first by hash of their content; training images where there are any."""
     if len(predictions.classes) > CLASSES:
         return {}
     code = SPLITS.index("train")
@@ -209,7 +209,7 @@ def _odds(chances: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> np.
     """float64 (3, n): probability of the predicted class, of the true one, and the highest of all but the predicted one."""
     everyone = np.arange(len(chances))
     best, of_truth = chances[everyone, predicted], chances[everyone, labels]
-    chances[everyone, predicted] = -1  # nobody else has this array; what is left is the second best
+    chances[everyone, predicted] = -1  # the array is not shared; its maximum is now that of the other classes
     return np.stack([best, of_truth, chances.max(axis=1)])
 
 
@@ -242,15 +242,15 @@ class Dealer:
         return beyond[np.argsort(-far[beyond], kind="stable")]
 
     def cards(self, indices: Iterable[int]) -> tuple[Card, ...]:
-        """These rows, as they are shown."""
+        """The cards of these rows."""
         return tuple(map(self._card, indices))
 
     def truth_name(self, i: int) -> str:
-        """What a row is."""
+        """The ground truth of a row, as text."""
         return self.rows.label_name(i)
 
     def predicted_name(self, i: int) -> str:
-        """What it was predicted to be."""
+        """The prediction for a row, as text."""
         return self.rows.predicted_name(i)
 
     def _card(self, i: int) -> Card:
@@ -266,7 +266,7 @@ class Dealer:
         )
 
     def cells(self) -> Iterable[Cell]:
-        """The off-diagonal cells of most images, errors of the highest confidence first."""
+        """The off-diagonal cells with most images, errors of the highest confidence first."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i in self.errors:
             groups.setdefault((int(self.rows.labels[i]), int(self.predicted[i])), []).append(int(i))
@@ -277,7 +277,7 @@ class Dealer:
 
 
 class LabelDealer(Dealer):
-    """The same for several labels an image: an error is any class decided wrongly."""
+    """The same for several labels per image: an image with any wrong label is an error."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
@@ -291,11 +291,11 @@ class LabelDealer(Dealer):
         self.by_margin = np.argsort(least, kind="stable")
 
     def truth_name(self, i: int) -> str:
-        """Its labels, separated by commas."""
+        """Its true labels, separated by commas."""
         return super().truth_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def predicted_name(self, i: int) -> str:
-        """The labels it was given."""
+        """Its predicted labels."""
         return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def cells(self) -> Iterable[Cell]:
@@ -304,7 +304,7 @@ class LabelDealer(Dealer):
 
 
 class NumberDealer(Dealer):
-    """The same for numbers: every image is off by something, the farthest first, in standard deviations of the truth."""
+    """The same for numbers: every image counts as an error, the largest first, in standard deviations of the truth."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
@@ -315,11 +315,11 @@ class NumberDealer(Dealer):
         self.by_margin = np.empty(0, np.int64)
 
     def truth_name(self, i: int) -> str:
-        """Its numbers, to four digits."""
+        """Its true numbers, to four digits."""
         return self._written(self.rows.truth[i])
 
     def predicted_name(self, i: int) -> str:
-        """The numbers it was given."""
+        """Its predicted numbers."""
         return self._written(self.rows.logits[i])
 
     def _card(self, i: int) -> Card:
@@ -333,7 +333,7 @@ class NumberDealer(Dealer):
         return ()
 
 
-# -- The findings of an audit as a page shows them: with their images side by side, a few of each ---
+# -- The findings of an audit as a page shows them: a few cases of each, with their images side by side ---
 
 GROUPS = {"serious": 6, "warning": 4, "note": 3}  # cases of a finding that are shown
 SIDE_BY_SIDE = 4  # images of one case

@@ -14,7 +14,7 @@ class MetricWords(NamedTuple):
     """One metric.
 
     Args:
-        name: for people.
+        name: as displayed.
         percent: shown as a percentage, else as a number with three decimals.
         meaning: one or two plain sentences.
     """
@@ -28,12 +28,12 @@ ENTRIES = {
     "accuracy_of_mean": MetricWords(
         "Accuracy of the mean over time",
         True,
-        "Of clips: accuracy of the solved linear head on the mean of the frames, which knows nothing of their order.",
+        "For clips: accuracy of the solved linear head on the mean of the frames, which ignores their order.",
     ),
     "accuracy_shuffled": MetricWords(
         "Accuracy with frames shuffled",
         True,
-        "Of clips: accuracy of the classifier where the frames of each clip come in another order.",
+        "For clips: accuracy of the classifier when the frames of each clip are shuffled.",
     ),
     "balanced_accuracy": MetricWords(
         "Balanced accuracy",
@@ -44,7 +44,9 @@ ENTRIES = {
         "Macro F1", True, "Mean over classes of F1, the harmonic mean of precision and recall; 100 % is perfect."
     ),
     "macro_precision": MetricWords(
-        "Macro precision", True, "Mean precision over classes: the share of images predicted as a class that are of it."
+        "Macro precision",
+        True,
+        "Mean precision over classes: the share of images predicted as a class that belong to it.",
     ),
     "macro_recall": MetricWords(
         "Macro recall", True, "Mean recall over classes: the share of images of a class that are predicted as it."
@@ -59,7 +61,7 @@ ENTRIES = {
     "samples_f1": MetricWords(
         "Samples F1",
         True,
-        "F1 of the labels of each image, averaged over images; training ranks its epochs by it. With one label an image it is "
+        "F1 of the labels of each image, averaged over images; training ranks epochs by it. With one label per image it is "
         "accuracy.",
     ),
     "subset_accuracy": MetricWords(
@@ -105,22 +107,22 @@ ENTRIES = {
         "Mean distance of the prediction from the truth, in the unit of the number, or in grades. 0 is perfect.",
     ),
     "mean_absolute_error_of_mean": MetricWords(
-        "MAE of the mean", False, "What always answering the mean of these images would have: what any model must beat."
+        "MAE of the mean", False, "MAE of always predicting the mean of these images, which any model must beat."
     ),
     "root_mean_squared_error": MetricWords(
         "Root mean squared error (RMSE)",
         False,
-        "Square root of the mean squared distance: in the same unit, and large errors weigh more.",
+        "Square root of the mean squared error: in the same unit, but large errors weigh more.",
     ),
     "r2": MetricWords(
         "R²",
         False,
-        "Share of the variance of the truth that is predicted: 1 is perfect, 0 is what the mean of these images has.",
+        "Share of the variance of the truth that is predicted: 1 is perfect, 0 is that of always predicting the mean of these images.",
     ),
     "spearman": MetricWords(
         "Spearman’s rank correlation",
         False,
-        "How far the order of the predictions is that of the truth: 1 is the same order, 0 is none.",
+        "Agreement of the order of the predictions with that of the truth: 1 is the same order, 0 is no relation.",
     ),
     "interval_coverage": MetricWords(
         "Coverage of intervals", True, "Share of images whose 95 % prediction interval holds the truth."
@@ -134,7 +136,7 @@ ENTRIES = {
     "quadratic_weighted_kappa": MetricWords(
         "Quadratic weighted kappa",
         False,
-        "Agreement with the truth beyond chance, a disagreement weighing by the square of its grades; 1 is perfect.",
+        "Agreement with the truth beyond chance, with disagreements weighted by the square of the grades between; 1 is perfect.",
     ),
     "coverage": MetricWords("Coverage", True, "Share of images whose confidence reaches the threshold."),
     "selective_precision": MetricWords(
@@ -168,18 +170,18 @@ def entry(metric: str) -> MetricWords:
 
 # -- How values are written in a report: names, shares, numbers, times -------------------------
 
-# Control characters as their pictures; overrides of direction as their numbers, since they make names lie.
+# Control characters as their Unicode pictures; bidirectional overrides as their code points, since they disguise names.
 _VISIBLE: dict[int, str] = {code: chr(0x2400 + code) for code in range(32)} | {127: "\u2421"}
 _VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def plain(text: object) -> str:
-    """Text with what is invisible or turns text around made visible; not yet escaped."""
+    """Text with control characters and bidirectional overrides made visible; not yet escaped."""
     return str(text).translate(_VISIBLE)
 
 
 def name(text: object) -> Markup:
-    """A class or file name, or a sentence that holds one: made visible, direction kept to itself, escaped."""
+    """A class or file name, or a sentence that holds one: made visible, its direction isolated, escaped."""
     return Markup("<bdi>{}</bdi>").format(plain(text))
 
 

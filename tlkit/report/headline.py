@@ -32,7 +32,7 @@ def where_of(result: SplitResult) -> str:
 
 
 CAVEATS = {
-    "val": "There is no test split. These images also chose what ships, so that new images may give slightly lower results.",
+    "val": "There is no test split. These images were also used to choose what ships, so results on new images may be slightly lower.",
     "train": "The classifier was trained on these images. The number says nothing about new ones.",
 }
 
@@ -68,7 +68,7 @@ class Headline:
 
     @property
     def beside(self) -> str:
-        """What to hold it against."""
+        """What to compare it with."""
         return f"always predicting {self.majority!r} gives {percent(self.baseline, 1)}. {self.caveat}".strip()
 
 
@@ -82,7 +82,7 @@ def _shared(metric: Metric) -> str:
 
 @dataclass(frozen=True)
 class Several:
-    """The headline of several labels an image.
+    """The headline of several labels per image.
 
     Args:
         split: name of the main split.
@@ -90,7 +90,7 @@ class Several:
         precision: mean average precision, with its interval.
         baseline: what guessing gives: the mean share of images that have a label, 0..1.
         exact: share of images with every label right.
-        right: how many these are.
+        right: the number of these images.
         verdict: `better`, `unclear` or `worse` than the baseline.
         caveat: a sentence, or "".
     """
@@ -111,7 +111,7 @@ class Several:
 
     @property
     def beside(self) -> str:
-        """What to hold it against."""
+        """What to compare it with."""
         return f"guessing gives {percent(self.baseline, 1)}. {self.caveat}".strip()
 
 
@@ -141,7 +141,7 @@ class Quantity:
     Args:
         split: name of the main split.
         where: "test images".
-        name: of the number that it is about, "" where there is only one.
+        name: of the number concerned, "" where there is only one.
         error: mean absolute error, with its interval.
         baseline: that of always answering the mean of these images.
         verdict: `better`, `unclear` or `worse` than the baseline.
@@ -165,12 +165,12 @@ class Quantity:
 
     @property
     def beside(self) -> str:
-        """What to hold it against."""
+        """What to compare it with."""
         return f"always answering their mean gives {self.baseline:.4g}. {self.caveat}".strip()
 
 
 def quantity(result: SplitResult) -> Quantity | None:
-    """The headline of a split of numbers, of the first of them; None where it is not defined."""
+    """The headline of a split of numbers, for the first of them; None where it is not defined."""
     key = next((key for key in result.metrics if key.partition(":")[0] == "mean_absolute_error"), "")
     error = result.metrics.get(key)
     if error is None or error.value is None:
@@ -184,7 +184,7 @@ def quantity(result: SplitResult) -> Quantity | None:
         name=name,
         error=error,
         baseline=baseline,
-        verdict={"better": "worse", "worse": "better"}.get(against, against),  # of errors less is better
+        verdict={"better": "worse", "worse": "better"}.get(against, against),  # for errors, less is better
         caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
@@ -233,25 +233,25 @@ OPENINGS: dict[str, Callable[[SplitResult], Headline | Several | Quantity | None
     ORDINAL.name: headline,
     NUMBER.name: quantity,
 }
-"""What is said first about a split; one row a task."""
+"""The headline of a split, one row for each task."""
 
 
 def opening(result: SplitResult | None) -> Headline | Several | Quantity | None:
-    """What a report begins with; None where nothing was measured or it is not defined."""
+    """The headline that a report opens with; None where nothing was measured or it is not defined."""
     return row_of(OPENINGS, result.task)(result) if result else None
 
 
-# -- What a sample is called. Sentences of this package speak of images; of a result on clips every one of them says clip ---
+# -- The word for a sample: the sentences of this package say image, and are reworded for a result on clips ---
 
 _NOUN = re.compile(r"(?<![\w.\-/#])((?:an |An )?)([iI])mage(s?)(?![\w\-/=]|\.\w)")
 
 
 def in_clips(text: str, kept: Collection[str] = ()) -> str:
-    """A sentence on images as one on clips.
+    """A sentence about images, reworded for clips.
 
     Args:
         text: the sentence.
-        kept: names, of classes or files, which stay as they are.
+        kept: names of classes or files, which are left unchanged.
     """
     names = "|".join(map(re.escape, sorted(filter(None, kept), key=len, reverse=True)))
     parts = re.split(f"(?<!\\w)({names})(?!\\w)", text) if names else [text]
@@ -264,7 +264,7 @@ def _clip(found: re.Match[str]) -> str:
 
 
 def said_of(sample: str, value: T, kept: Collection[str] = ()) -> T:
-    """A sentence, or every sentence in tuples, lists and dataclasses, as one on such samples; anything else as it is."""
+    """Reword a sentence, or every sentence in tuples, lists and dataclasses, for `sample`; other values are unchanged."""
     if sample != CLIP:
         return value
     found: Any = value

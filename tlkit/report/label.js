@@ -1,4 +1,4 @@
-// Labelling by keyboard: what is to be labelled stands in #work; what is saved is a table of images.
+// Labelling by keyboard: the images to label are in #work; the labels are saved as a table of images.
 const work = JSON.parse(document.getElementById("work").textContent);
 const find = (id) => document.getElementById(id);
 const KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
@@ -6,7 +6,7 @@ const classes = [...work.classes];
 let labels = work.images.map(() => "");
 let at = 0;
 
-// A browser that keeps nothing for files still labels and saves.
+// Labelling and saving also work in a browser without storage for local files.
 const memory = {
   name: `tlkit-next-${work.key}`,
   read() {
@@ -25,7 +25,7 @@ const memory = {
   },
 };
 
-// As tlkit writes cells: no spreadsheet runs one as a formula, and they read back as what they were.
+// A cell as tlkit writes it: no spreadsheet runs it as a formula, and it reads back unchanged.
 function cell(text) {
   const number = /^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/;
   const safe = /^'*[=+\-@\t\r]/.test(text) && !number.test(text) ? "'" + text : text;

@@ -1,4 +1,4 @@
-"""A page on which one labels images by keyboard: one file, offline; what it saves is a table of images."""
+"""A page for labelling images by keyboard: one offline file, which saves a table of images."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ class Unlabelled:
     """An image to label.
 
     Args:
-        path: as it will stand in the table.
-        guess: name of the class it may be; "" without a guess.
+        path: as it will appear in the table.
+        guess: name of the predicted class; "" without one.
         probability: of that class, 0..1.
     """
 
@@ -33,9 +33,9 @@ class LabelPage(Provenance):
     """What the page shows.
 
     Args:
-        candidates: the images, the first first.
-        classes: their names may be, in the order of their keys; more can be added on the page.
-        known: path and label of images that have one already, which the table that is saved lists too.
+        candidates: the images, in the order they are shown.
+        classes: names to choose from, in the order of their keys; more can be added on the page.
+        known: path and label of images labelled before, which the saved table includes.
         way: how the images were chosen, in a sentence.
         picture: path -> JPEG bytes, or None for a file that is gone.
     """
@@ -58,7 +58,7 @@ def render_label_page(page: LabelPage) -> str:
 
 
 def _work(page: LabelPage) -> dict[str, Any]:
-    """What the script works on, JSON-able."""
+    """The data of the script, ready for JSON."""
     images = [
         {
             "path": one.path,

@@ -120,7 +120,7 @@ def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) 
 
 
 def _images_by_split(dataset: Dataset, splits: Splits) -> dict[str, int]:
-    """How many images of each split have labels, where their sum over classes would count some of them twice."""
+    """Labelled images of each split, where the sum over classes would count some of them twice."""
     found = {name: int((dataset.labelled & (splits.codes == code)).sum()) for code, name in enumerate(SPLITS)}
     return {name: count for name, count in found.items() if count} or {"images": int(dataset.labelled.sum())}
 
@@ -140,7 +140,7 @@ def thumbnails(dataset: Dataset) -> Callable[[str], bytes | None]:
 
 
 def _strip(dataset: Dataset, row: int) -> Image.Image:
-    """The image of a row; of a clip some of its frames side by side, in order, evenly spaced."""
+    """The image of a row; for a clip, evenly spaced frames side by side, in order."""
     if dataset.clips is None:
         return thumbnail(dataset.file(row), THUMBNAIL_SIDE)
     frames = dataset.clips.of(row)
@@ -164,11 +164,11 @@ def write_outcome(
     """Write predictions.csv, metrics.json, evaluation.json, per_class.csv and the report, all of them or none.
 
     Args:
-        folder: where to.
+        folder: to write to.
         predictions: of the images.
         evaluation: of the predictions.
         page: of the report.
-        expect: hears the sha256 of every file, by name, before any takes its place; None for nobody.
+        expect: called with the sha256 of every file, by name, before any is moved into place; or None.
 
     Returns:
         The content of metrics.json.
@@ -189,7 +189,7 @@ def write_outcome(
 
 
 def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
-    """One row for each class of each split; empty where something is not defined."""
+    """One row for each class of each split; a cell is empty where its value is not defined."""
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
@@ -217,7 +217,7 @@ def _class_row(split: str, row: ClassResult) -> list[Any]:
 
 
 def _line_of_labels(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A line: the mean over labels of average precision, F1, and how many images have every label right."""
+    """One line: mean average precision over labels, F1, and the share of images with every label correct."""
 
     def shown(name: str) -> str:
         value, low, high = (found[name][key] for key in ("value", "low", "high"))
@@ -233,7 +233,7 @@ def _line_of_labels(split: str, found: Mapping[str, Mapping[str, float | None]])
 
 
 def _line_of_numbers(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A line: the mean absolute error of each number against that of their mean, R2, and how often intervals hold the truth."""
+    """One line: mean absolute error of each number and of always predicting its mean, R2, and the coverage of intervals."""
     told = []
     for key, error in found.items():
         kind, colon, name = key.partition(":")
@@ -252,7 +252,7 @@ def _line_of_numbers(split: str, found: Mapping[str, Mapping[str, float | None]]
 
 
 def describe_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
-    """Accuracy and macro F1 of each split, in lines; of several labels mean average precision and F1."""
+    """Accuracy and macro F1 of each split, a line for each; for several labels, mean average precision and F1."""
     lines = []
     for split, found in metrics.items():
         if "subset_accuracy" in found:

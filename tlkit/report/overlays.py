@@ -1,6 +1,6 @@
 """What the report shows beside an error: the evidence for the predicted class, by place or frame, and the nearest training images.
 
-Both come from the store where it has them, so that a report that is written again costs no forward pass.
+Both are read from the store where it has them, so that rewriting a report costs no forward pass.
 """
 
 import io
@@ -75,7 +75,7 @@ def _compute(
     codes: np.ndarray,
     contract: InputContract,
 ) -> None:
-    """Evidence for the classes `codes`, sampled on `HEAT` x `HEAT` equal tiles of the input, to the store."""
+    """Store the evidence for the classes `codes`, sampled on `HEAT` x `HEAT` equal tiles of the input."""
     from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.pictures import pixel_centres
 
@@ -97,7 +97,7 @@ def _compute(
 
 
 def _drawn(file: Path, heat: np.ndarray, contract: InputContract) -> bytes | None:
-    """The photograph with the map (h, w) over it as JPEG; None where nothing speaks for the class."""
+    """The photograph overlaid with the map (h, w) as JPEG; None where the map is zero everywhere."""
     from tlkit.explanation.pictures import heat_on, overlay, shaded, tiles
 
     if not heat.any():
@@ -114,9 +114,9 @@ def _drawn(file: Path, heat: np.ndarray, contract: InputContract) -> bytes | Non
 def frame_bars(
     classifier: "Callable[[], Classifier]", facts: Facts, dataset: Dataset, predictions: Predictions
 ) -> Overlays:
-    """Draw how much each frame of a clip speaks for its predicted class, as bars, by path as in the predictions.
+    """Draw the evidence of each frame of a clip for its predicted class as bars, by path as in the predictions.
 
-    The features of frames come from the store; arguments as of `overlays`.
+    The features of frames come from the store; arguments as for `overlays`.
     """
     row_of = {path: row for row, path in enumerate(dataset.paths)}
     codes = dict(zip(predictions.paths, predictions.predicted.tolist(), strict=True))
@@ -144,7 +144,7 @@ BARS, GAP, FOR, AGAINST = (326, 48), 3, "#0072B2", "#D55E00"  # pixels: as wide 
 
 
 def _bars(values: np.ndarray) -> bytes:
-    """Bars (n,), above a line what is positive and below it what is negative, the largest as high as there is room: PNG."""
+    """Values (n,) as bars above a line where positive and below it where negative, scaled to the largest: PNG."""
     (width, height), most = BARS, float(np.abs(values).max())
     picture = Image.new("RGB", BARS, "white")
     pen, middle, each = ImageDraw.Draw(picture), height // 2, width / len(values)
@@ -164,9 +164,9 @@ def neighbours(source: FeatureSource, train: Dataset, dataset: Dataset) -> Neigh
     Only features that the store holds are used; nothing is computed.
 
     Args:
-        source: of the features; the first of its precisions that has them is taken.
+        source: of the features; the first of its precisions for which they are stored is used.
         train: the training images.
-        dataset: the images that are asked about.
+        dataset: the images whose neighbours are wanted.
     """
     row_of = {path: row for row, path in enumerate(dataset.paths)}
 

@@ -1,4 +1,4 @@
-// Sorting, and everything opened for paper. Without this script every table is still complete, in class order.
+// Sort tables, and open everything for printing. Without this script every table is still complete, in class order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {

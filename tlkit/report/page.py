@@ -1,4 +1,4 @@
-"""What a report is made of: plain nouns, each of which may be missing."""
+"""The parts of a report: plain data, each of which may be missing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,10 +43,10 @@ class ModelSection:
         head: in words.
         parameters: parameters of the whole classifier, None where they were not counted.
         image_size: height and width in pixels of what it sees.
-        fit: how an image meets that size.
+        fit: how an image is fitted to that size.
         temperature: its logits are divided by it.
-        threshold: confidence from which on it answers, None where it always does.
-        intervals: whether the numbers that it gives have intervals.
+        threshold: lowest confidence at which it answers, None where it always does.
+        intervals: whether the numbers that it predicts have intervals.
     """
 
     backbone: str
@@ -70,10 +70,10 @@ class Data:
         counts: split -> K counts, in class order.
         rule: one sentence saying how the split came about.
         set_aside: files that could not be used, with the reason.
-        ignored: how many files were no images at all.
+        ignored: how many files are not images at all.
         notes: plain sentences worth knowing.
         fixes: what fixes changed, and of which splits; "" where there were none.
-        images: split -> images, where one may have several labels and the counts add up to more.
+        images: split -> images, where one may have several labels, so that the counts sum to more.
     """
 
     classes: tuple[str, ...]
@@ -92,7 +92,7 @@ class PlanRow:
 
     Args:
         stage: head, top or all.
-        learns: what learns in it, in words.
+        learns: the layers that it trains, in words.
         epochs: planned or done.
         learning_rate: of the stage.
         seconds: wall time, None while unknown.
@@ -150,7 +150,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Provenance):
-    """One report. What is None or empty simply does not appear.
+    """One report. Parts that are None or empty do not appear.
 
     Args:
         data: the images.
@@ -164,7 +164,7 @@ class Page(Provenance):
         synthesis: features drawn for rare classes beside real ones.
         model: the classifier.
         thumbnail: path as in `predictions` -> JPEG bytes of at most 160 pixels a side, or None.
-        overlays: paths -> JPEG or PNG bytes of those that have a picture of where the classifier looked.
+        overlays: paths -> JPEG or PNG bytes of the evidence for the predicted class, where there is any.
         neighbours: paths -> the training images most like each, the most alike first.
     """
 

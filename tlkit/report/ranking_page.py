@@ -1,4 +1,4 @@
-"""A ranking to one HTML file: which backbone suits these images, and what more images would bring."""
+"""A ranking as one HTML file: which backbone suits these images, and what more images would bring."""
 
 import io
 import math
@@ -51,13 +51,13 @@ def render_ranking(page: RankingPage) -> str:
 
 
 def frontier(candidates: Sequence[RankedBackbone], measure: str) -> Markup:
-    """What is measured against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
+    """The measure against milliseconds on a logarithmic axis; candidates by their numbers, the frontier as a line."""
     times = np.log10([max(one.milliseconds, 1e-4) for one in candidates])
     low, high = float(times.min()) - 0.15, float(times.max()) + 0.15
     tens = range(math.floor(low), math.ceil(high) + 1)
     ticks = [at for power in tens for at in (power, power + math.log10(2), power + math.log10(5)) if low <= at <= high]
     ends = [_ends(one.accuracy) for one in candidates]
-    plot = Plot(ChartAxis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends, measure), height=330)
+    plot = Plot(ChartAxis(low, high, ticks, "milliseconds per image, here", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(times, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     best = sorted((at, one.accuracy.value or 0.0) for at, one in zip(times, candidates, strict=True) if one.frontier)
@@ -66,13 +66,11 @@ def frontier(candidates: Sequence[RankedBackbone], measure: str) -> Markup:
         value = one.accuracy.value or 0.0
         plot.points([at], [value], "first" if one.frontier else "second hollow", radius=4.5)
         plot.words(plot.across(at) + 7, plot.up(value) - 6, str(number), "start")
-    return picture(
-        f"{measure.capitalize()} of each candidate against the time it takes for an image, with intervals", plot
-    )
+    return picture(f"{measure.capitalize()} of each candidate against its time per image, with intervals", plot)
 
 
 def learning_curve(found: LearningCurve, measure: str) -> Markup:
-    """What was measured, with intervals, against images learned from, and where it is expected to go."""
+    """The measure against the number of training images, with intervals, and its extrapolation."""
     measured = [(images, one) for images, one in found.points]
     expected = [(one.images, one.accuracy) for one in found.forecasts]
     places = np.log10([max(images, 1) for images, _ in measured + expected])
@@ -80,7 +78,7 @@ def learning_curve(found: LearningCurve, measure: str) -> Markup:
     ends = [_ends(one) for _, one in measured + expected]
     ticks = sorted({round(float(place), 6) for place in places})
     apart = [place for i, place in enumerate(ticks) if i == 0 or place - ticks[i - 1] > 0.12 * (high - low)]
-    plot = Plot(ChartAxis(low, high, apart, "images to learn from", _power), _shares(ends, measure), height=330)
+    plot = Plot(ChartAxis(low, high, apart, "training images", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(places, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     if found.rate is not None and found.reducible is not None and found.floor is not None:
@@ -90,17 +88,17 @@ def learning_curve(found: LearningCurve, measure: str) -> Markup:
     for kind, points in (("first", measured), ("second hollow", expected)):
         at = [math.log10(max(images, 1)) for images, _ in points]
         plot.points(at, [one.value or 0.0 for _, one in points], kind, radius=4)
-    return picture(f"{measure.capitalize()} against the number of images learned from, measured and expected", plot)
+    return picture(f"{measure.capitalize()} against the number of training images, measured and expected", plot)
 
 
 def _ends(metric: Metric) -> tuple[float, float]:
-    """The interval, the value itself where there is none."""
+    """The ends of the interval; both are the value itself where there is none."""
     value = metric.value or 0.0
     return (value if metric.low is None else metric.low), (value if metric.high is None else metric.high)
 
 
 def _shares(ends: Sequence[tuple[float, float]], measure: str) -> ChartAxis:
-    """An axis of shares that holds all of these."""
+    """An axis of shares that spans all these intervals."""
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     air = max(0.02, 0.06 * (high - low))
     low, high = max(0.0, low - air), min(1.0, high + air)
@@ -108,7 +106,7 @@ def _shares(ends: Sequence[tuple[float, float]], measure: str) -> ChartAxis:
 
 
 def _power(exponent: float) -> str:
-    """A tick of a scale of powers of ten."""
+    """The label of a tick on a logarithmic axis."""
     return f"{10**exponent:,.0f}" if exponent >= 2 else f"{10**exponent:.2g}"
 
 
@@ -116,11 +114,11 @@ def _power(exponent: float) -> str:
 
 
 def ranking_text(ranking: Ranking, unopened: Sequence[Skipped] = ()) -> str:
-    """The ranking for a reader of a terminal.
+    """The ranking as text for a terminal.
 
     Args:
         ranking: what was found.
-        unopened: of those skipped, the ones that are at hand and could not be opened.
+        unopened: the skipped candidates that are on this machine but could not be opened.
     """
     width = max(len(name) for name in [one.name for one in ranking.candidates] + [one.name for one in unopened])
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
@@ -144,9 +142,9 @@ def _tuned(one: RankedBackbone) -> str:
 
 
 def _curve_text(found: LearningCurve) -> list[str]:
-    """The learning curve in lines."""
+    """The learning curve as lines of text."""
     measured = ", ".join(f"{images}: {metric.value or 0:.3f}" for images, metric in found.points)
-    lines = [f"a linear head on {found.candidate}, by images learned from: {measured}"]
+    lines = [f"a linear head on {found.candidate}, by number of training images: {measured}"]
     if found.trouble:
         lines.append(f"no forecast: {found.trouble}")
     for one in found.forecasts:

@@ -1,4 +1,4 @@
-"""The report of a run, from what lies in its folder: the same page whether it is written first or again."""
+"""The report of a run, from the files in its folder: the same page whether it is written first or again."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -42,8 +42,8 @@ from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 from tlkit.training.train import Trained
 
-IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
-OF_NANO = "learned from a network that had learned on ImageNet"
+IN_WORDS = {"imagenet": "trained on ImageNet", "none": "random"}
+OF_NANO = "distilled from a network trained on ImageNet"
 
 
 def of_run(
@@ -55,7 +55,7 @@ def of_run(
     classifier: Callable[[], Classifier],
     command: str = "",
 ) -> Page:
-    """The page of a run measured on its own images.
+    """The page of a run evaluated on its own images.
 
     Args:
         run_dir: with its record, options, history and model.
@@ -63,11 +63,11 @@ def of_run(
         splits: of them.
         predictions: of them.
         evaluation: of the predictions.
-        classifier: loads it, where pictures have to be computed.
-        command: what measured it again; "" where the run itself did.
+        classifier: loads it, where overlays have to be computed.
+        command: that evaluated it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
-    with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+    with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` recreates it."):
         history = read_history(run_dir.intact(run_dir.history))
     with reading(run_dir.record, run_record.AGAIN):
         plan = Plan.from_json(record["plan"])
@@ -101,7 +101,7 @@ def of_others(
     evaluation: EvaluationResult,
     classifier: Callable[[], Classifier],
 ) -> Page:
-    """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
+    """The page of a run evaluated on other images; arguments as for `of_run`, `images` as the user named them."""
     record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
     page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     return replace(
@@ -124,7 +124,7 @@ def _page(
     evaluation: EvaluationResult,
     classifier: Callable[[], Classifier],
 ) -> Page:
-    """What both kinds of page show."""
+    """The content that both kinds of page share."""
     facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
     contract: InputContract = facts.contract
     known = run_record.read_images(run_dir)
@@ -198,7 +198,7 @@ def read_choice(run_dir: RunDir) -> Choice | None:
     """Which weights the run ships; None where there was nothing to choose from."""
     if not run_dir.intact(run_dir.choice).is_file():
         return None
-    with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+    with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` recreates it."):
         return Choice.from_json(read_json(run_dir.choice))
 
 
@@ -206,7 +206,7 @@ def read_audit(path: Path) -> AuditResult | None:
     """The audit of a run's images; None where there was none.
 
     Raises:
-        TlkitError: for a file that is no audit of this version.
+        TlkitError: for a file that is not an audit of this format version.
     """
     if not path.is_file():
         return None
@@ -247,7 +247,7 @@ def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[Pl
     return rows
 
 
-# -- The end of a training run: what the classifier learns about itself, its file, its measures, its report ---
+# -- The end of a training run: calibration, the saved classifier, its evaluation and its report ---
 
 
 def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: Story) -> dict[str, Any]:
@@ -255,9 +255,9 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
 
     Args:
         run_dir: where everything goes.
-        result: the images, the trained network, and what it says of every image.
+        result: the images, the trained network, and its output for every image.
         evidence: of the audit before training; None where there was none.
-        story: hears what was chosen.
+        story: reports what was chosen.
 
     Returns:
         The content of metrics.json.
@@ -302,7 +302,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
 
 
 def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarray | None:
-    """Which held-out images are copies of training images, or look like one; of clips copies alone."""
+    """Which held-out images are copies of training images, or look like one; for clips, copies only."""
     if dataset.clips is not None:
         return duplicates.copied_clips(dataset.sha256, dataset.sha256[trained], trained)
     return duplicates.in_training(evidence.pictures, dataset.sha256, trained)
@@ -311,7 +311,7 @@ def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarra
 def _with_order(
     run_dir: RunDir, result: Trained, reader: ClipReader, predictions: Predictions, evaluation: EvaluationResult
 ) -> EvaluationResult:
-    """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
+    """Add the measures of whether the order of frames matters; the solved head on the mean is kept for later evaluations."""
     material, stage = result.material, result.plan.stages[0]
     mean = solved_mean(stage, material, run_dir.checkpoints / stage.name)
     mean.write(run_dir.mean)
@@ -320,7 +320,7 @@ def _with_order(
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:
-    """What the audit would have gathered."""
+    """The evidence that an audit would have gathered."""
     dataset = material.dataset
     looks, rows = looks_of(dataset, story), material.stored.get("features")
     features = duplicates.flat(looks.small) if rows is None else rows.pooled()

@@ -1,4 +1,4 @@
-"""What the report says differently for each task: one row a task."""
+"""The words of the report that depend on the task: one row for each task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ def _probabilities(model: ModelSection, activation: str) -> tuple[str, ...]:
 def _numbers(model: ModelSection, activation: str) -> tuple[str, ...]:
     return (
         "numbers in the units of the table",
-        "An interval around each is as wide as errors on images held out of training were."
+        "The interval around each is as wide as the errors on held-out images were."
         if model.intervals
         else "They have no intervals: too few images were held out of training.",
     )
@@ -44,26 +44,26 @@ def _numbers(model: ModelSection, activation: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWords:
-    """A row; sentences are plain text, which the templates escape.
+    """The words for one task; sentences are plain text, which the templates escape.
 
     Args:
         dealer: sorts the images of a split for the galleries.
         tiles: metrics beside the first one.
         matrix: whether there is a confusion matrix.
-        activation: what makes probabilities of logits.
+        activation: the function that turns logits into probabilities.
         purpose: sentences of the model card on what it is for, from the model and its classes.
         measured: sentences of the model card on how well it does.
-        exact: what comes before the share of images about which everything said is true.
-        answers: what a reliability diagram counts: a function of how many, and of the images.
-        score, scored, score_note: the score of training, in a chart and below a table.
-        bins: headings of the table of the reliability diagram: how many, how sure, how often true.
+        exact: the words before the share of images whose answer is entirely correct.
+        answers: what a reliability diagram counts, as a function of the number of answers and of images.
+        score, scored, score_note: the score of training, in a sentence, in a chart and below a table.
+        bins: headings of the table of the reliability diagram: count, confidence, accuracy.
         calibrated: what a reliability diagram of a calibrated classifier looks like.
         slices: what is compared between slices.
         errors, evidence, unsure: of the galleries.
         classes, glossary: further paragraphs, "" for none.
-        holding: after how many images there are: "in 4 classes", of how many classes.
-        noun: what a name in `classes` is the name of.
-        outputs: sentences of the model card on what comes out, from the model.
+        holding: what follows the number of images, "in 4 classes", given the number of classes.
+        noun: what an entry of `classes` names.
+        outputs: sentences of the model card on the output, from the model.
     """
 
     dealer: type[Dealer]
@@ -91,7 +91,7 @@ class TaskWords:
 
 
 def words_of(result: SplitResult | None) -> TaskWords:
-    """The row of a result; of one class an image where nothing was measured."""
+    """The row for a result; that of one class per image where nothing was measured."""
     return said_of(result.sample if result else IMAGE, row_of(WORDS, result.task if result else SINGLE))
 
 
@@ -103,7 +103,7 @@ def _purpose(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     unsure = (
         f"Below a confidence of {model.threshold:.2f} it abstains."
         if model.threshold is not None
-        else "It answers for every image, also of something else: it has no threshold."
+        else "It answers for every image, even one of something else: it has no threshold."
     )
     named = _named(classes)
     return (f"Assigning one of {len(classes)} classes to images like those it was trained on: {named}.", unsure)
@@ -158,7 +158,7 @@ def _measured_of_labels(result: SplitResult) -> tuple[str, ...]:
 def _purpose_of_numbers(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     return (
         f"Predicting {_named(classes)} of images like those it was trained on.",
-        "It answers for every image, also of something else; numbers beyond those of the training images are guesses.",
+        "It answers for every image, even one of something else; numbers beyond those of the training images are guesses.",
     )
 
 
@@ -173,7 +173,7 @@ def _measured_of_numbers(result: SplitResult) -> tuple[str, ...]:
     unexplained = "" if shares is None or shares.value is None else f"; R² {shares.value:.3f}"
     return (
         f"Mean absolute error{of} {error.value:.4g}{interval} on {result.n:,} {found.where}{unexplained}; always answering "
-        f"their mean would have {found.baseline:.4g}.",
+        f"their mean would give {found.baseline:.4g}.",
     )
 
 
@@ -221,8 +221,8 @@ WORDS = {
         errors="Images with a wrong label of the highest confidence",
         evidence="most probable label",
         unsure="Images with a label probability nearest to 50 %, correct or not.",
-        classes="An image may have several labels, so every class is decided on its own: a label is predicted from a "
-        "probability of 50 % on. Confusion matrix, top-k accuracy and risk-coverage curve are not defined, as they need one "
+        classes="An image may have several labels, so every class is decided on its own: a label is predicted at a "
+        "probability of 50 % or more. Confusion matrix, top-k accuracy and risk-coverage curve are not defined, as they need one "
         "predicted class for each image.",
         glossary="Log loss, Brier score and calibration error are over all yes-or-no answers, one for each label of each "
         "image; a probability is that of the label being present.",
@@ -271,4 +271,4 @@ WORDS = {
         outputs=_numbers,
     ),
 }
-"""One row a task."""
+"""One row for each task."""

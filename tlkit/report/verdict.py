@@ -20,9 +20,9 @@ NARROW, WIDE = (
     0.03,
     0.06,
 )  # half an interval of accuracy: up to the first the accuracy is precise, from the second on it is not
-WANTED = 0.02  # half the interval that is offered as an aim
+WANTED = 0.02  # half the interval that is suggested as a target
 CHANCE = 2.0  # standard deviations that a gap may reach by chance alone
-TELLING = 0.1  # a gap between confidence and accuracy that chance may not reach where calibration is to be praised
+TELLING = 0.1  # where chance alone may give a larger gap between confidence and accuracy, calibration cannot be judged
 SERIOUS = 3  # serious findings listed one by one
 
 
@@ -31,7 +31,7 @@ class Remark(NamedTuple):
 
     Args:
         tone: one of `TONES`.
-        text: plain; names of classes and files stand in it as they are.
+        text: plain; names of classes and files in it are verbatim.
         section: id of the section that shows it, "" for none.
     """
 
@@ -174,7 +174,7 @@ def _classes(result: SplitResult) -> Iterator[Remark]:
 def _surely_below(row: ClassResult, rows: Sequence[ClassResult], overall: float) -> bool:
     """Whether its recall is lower than that of the others by more than chance.
 
-    Its interval ends below the accuracy, and, being the lowest of so many, so does Fisher's exact test (Bonferroni).
+    Its interval ends below the accuracy and, as it is the lowest of many, Fisher's exact test agrees after Bonferroni.
     """
     if row.recall_interval is None or row.recall_interval[1] >= overall:
         return False
@@ -208,7 +208,7 @@ def _abstains(result: SplitResult) -> Iterator[Remark]:
         text = f"At a threshold of {found.threshold:.2f} it answers none of these images."
         yield Remark("warn", text, "abstention")
         return
-    text = f"Answering only from a confidence of {100 * found.threshold:.0f} % on, it answers {100 * found.coverage.value:.1f} % of the images and {_shown(found.precision)} of these answers are correct; the target was {100 * found.target_precision:.4g} %."
+    text = f"Answering only at a confidence of {100 * found.threshold:.0f} % or more, it answers {100 * found.coverage.value:.1f} % of the images and {_shown(found.precision)} of these answers are correct; the target was {100 * found.target_precision:.4g} %."
     text += " The threshold was chosen on these same images." if result.split == "val" else ""
     low, high = found.precision.low, found.precision.high
     missed = high is not None and high < found.target_precision

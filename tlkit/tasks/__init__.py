@@ -1,1 +1,1 @@
-"""What the numbers of a head mean: one class an image, or several labels."""
+"""The meaning of a head's outputs: one class per image, or several labels."""

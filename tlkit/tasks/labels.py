@@ -1,4 +1,4 @@
-"""Names of classes, and several labels an image: how they are written in a table, and as rows of 0 and 1."""
+"""Names of classes, and several labels per image: how they are written in a table, and as rows of 0 and 1."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,20 +8,20 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 
-SEPARATOR = "|"  # between the labels of an image; alone it is an image of none of the classes
+SEPARATOR = "|"  # between the labels of an image; by itself it marks an image of none of the classes
 UNKNOWN = -1
-_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # marks of no width, which nobody means at the end of a name
-# What programs write where there is no value; as the name of a class it is kept, and said.
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # zero-width characters, which are never intended at the end of a name
+# Markers of missing values in other programs; as names of classes they are kept, with a message.
 MISSING_WORDS = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT")
 
 
 def class_name(text: str) -> str:
-    """A name as it is compared and kept: no spaces around, letters with accents as one character (Unicode NFC)."""
+    """A name as it is compared and stored: without surrounding spaces, accented letters as one character (Unicode NFC)."""
     return normal(text.strip().strip(_INVISIBLE).strip(), "NFC")
 
 
 def normal(text: str, form: Literal["NFC", "NFD"]) -> str:
-    """The text in one Unicode form; bytes that are no text stay as they are."""
+    """The text in one Unicode form; undecodable bytes are unchanged."""
     return text if text.isascii() else unicodedata.normalize(form, text)
 
 
@@ -30,11 +30,11 @@ def class_names(found: Iterable[str], asked: Sequence[str] | None, place: str) -
 
     Args:
         found: names as they are written.
-        asked: names of classes that the user listed; those may differ by case alone.
+        asked: names of classes that the user listed; those may differ only by case.
         place: where they are, in the plural ("folders of 'images'").
 
     Raises:
-        TlkitError: a name that is empty, has a line break or bytes that are no text; two that differ by case alone.
+        TlkitError: a name that is empty, or has a line break or undecodable bytes; two that differ only by case.
     """
     names = {text: class_name(text) for text in found}
     for text, name in names.items():
@@ -43,8 +43,8 @@ def class_names(found: Iterable[str], asked: Sequence[str] | None, place: str) -
         if name.splitlines() != [name] or "\0" in name:
             right = " ".join(name.replace("\0", " ").split())
             raise TlkitError(
-                f"among the {place} the class {name!r} has a line break in its name; a list of classes, one a line, "
-                "would be read with one too many.",
+                f"among the {place} the class {name!r} has a line break in its name; a list with one class per line "
+                "would have one too many.",
                 f"rename it, to {right!r} for example.",
             )
         if any("\udc80" <= letter <= "\udcff" for letter in name):
@@ -57,21 +57,21 @@ def class_names(found: Iterable[str], asked: Sequence[str] | None, place: str) -
 
 
 def _refuse_same_but_for_case(names: set[str], asked: set[str], place: str) -> None:
-    """Single letters may be two classes (a, A); longer names are one, unless they were asked for."""
+    """Raise for names that differ only by case, unless they are single letters (a, A) or were asked for."""
     spellings: dict[str, list[str]] = {}
     for name in sorted(names):
         spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
     for alike in spellings.values():
         if len(alike) > 1 and max(map(len, alike)) > 1 and not asked.issuperset(alike):
             raise TlkitError(
-                f"the {place} name classes that differ by upper and lower case alone: {', '.join(map(repr, alike))}.",
+                f"the {place} name classes that differ only by upper and lower case: {', '.join(map(repr, alike))}.",
                 "write them the same way; if they are classes of their own, say so: name all classes, those among "
                 f"them, with --classes {','.join(alike)},...",
             )
 
 
 def cleaned(names: Mapping[str, str], kind: str) -> Iterator[str]:
-    """What to say of names that were not taken as they are written, and of such as look like missing values."""
+    """Messages on names that were changed, and on those that look like missing values."""
     changed = {text: name for text, name in names.items() if text != name}
     if changed:
         text, name = next(iter(changed.items()))
@@ -80,19 +80,19 @@ def cleaned(names: Mapping[str, str], kind: str) -> Iterator[str]:
         yield (
             f"{len(changed)} names of classes were taken without spaces around them and in one Unicode form, first "
             f"{kind} '{written}' as {name!r}"
-            + (f"; {merged} of them turned out to be classes there were" if merged else "")
+            + (f"; {merged} of them merged with existing classes" if merged else "")
             + "."
         )
     words = sorted(set(names.values()) & set(MISSING_WORDS))
     if words:
         yield (
-            f"The class {words[0]!r} is kept as a name, though many programs write it for a missing value; read the tables "
+            f"The class {words[0]!r} is kept as a name, although many programs use it for a missing value; read the tables "
             "of the run in pandas with keep_default_na=False."
         )
 
 
 def are_several(texts: Iterable[str]) -> bool:
-    """Whether a column of labels is one of several labels an image: any of them holds `|`."""
+    """Whether a column has several labels per image: any of them contains `|`."""
     return any(SEPARATOR in text for text in texts)
 
 
@@ -100,7 +100,7 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
     """`cat | dog` as ("cat", "dog"), `|` as (), in the order they are written; spaces around a name do not count.
 
     Raises:
-        TlkitError: a name is empty or there twice; `place` says where ("row 7 of 'images.csv'").
+        TlkitError: a name is empty or occurs twice; `place` says where ("row 7 of 'images.csv'").
     """
     names = tuple(class_name(name) for name in text.split(SEPARATOR))
     if not any(names):
@@ -108,7 +108,7 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
     if "" in names:
         raise TlkitError(
             f"{place} has label {text!r}, with nothing on one side of {SEPARATOR!r}.",
-            f"write cat{SEPARATOR}dog for two labels, cat for one, {SEPARATOR} alone for none of the classes.",
+            f"write cat{SEPARATOR}dog for two labels, cat for one, {SEPARATOR} by itself for none of the classes.",
         )
     if len(set(names)) < len(names):
         raise TlkitError(f"{place} has label {text!r}, which names a class twice.", "name every class once.")
@@ -116,12 +116,12 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
 
 
 def as_lines(classes: Iterable[str]) -> str:
-    """One name a line, as many lines as classes: a line break in a name, which a model of earlier days may have, is a space."""
+    """One name per line, as many lines as classes: a line break in a name, which an old model may have, becomes a space."""
     return "".join(" ".join(name.splitlines()) + "\n" for name in classes)
 
 
 def written(names: Iterable[str]) -> str:
-    """What `read_labels` reads."""
+    """The text that `read_labels` reads."""
     return SEPARATOR.join(names) or SEPARATOR
 
 
@@ -137,11 +137,11 @@ def code_of(name: str, classes: Sequence[str], place: str) -> int:
 
 
 def encode(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """int8 (N, K) of labels as they are written: 1 where the image has the class, 0 where not; "" is a row of -1.
+    """int8 (N, K) of written labels: 1 where the image has the class, 0 where not; "" is a row of -1.
 
     Args:
         labels: N texts that `read_labels` can read, or "".
-        classes: K names, every one that occurs among them.
+        classes: K names, which include all that occur.
     """
     codes = {name: code for code, name in enumerate(classes)}
     texts, inverse = np.unique(np.array(labels, dtype=object), return_inverse=True)
@@ -154,12 +154,12 @@ def encode(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 
 
 def decode(row: np.ndarray, classes: Sequence[str]) -> str:
-    """A row int (K,) or bool as it is written, labels in class order; "" where it is unknown."""
+    """The written form of a row int (K,) or bool, labels in class order; "" where it is unknown."""
     return "" if (row < 0).any() else written(classes[code] for code in np.flatnonzero(row).tolist())
 
 
 def reordered(targets: np.ndarray, found: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Targets int8 (N, k) of the classes `found` as int8 (N, K) of `classes`, which hold them all; others are 0."""
+    """Targets int8 (N, k) of the classes `found` as int8 (N, K) of `classes`, which include them all; others are 0."""
     made = np.zeros((len(targets), len(classes)), np.int8)
     made[:, [classes.index(name) for name in found]] = targets
     made[(targets < 0).any(axis=1)] = UNKNOWN

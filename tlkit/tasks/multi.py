@@ -1,4 +1,4 @@
-"""Several labels an image: a sigmoid for each class, given where it reaches 0.5."""
+"""Several labels per image: a sigmoid for each class, predicted where it reaches 0.5."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _ONE_LABEL = "is for images with one label each, and these may have several"
 
 
 def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities float64 (N, K), each of its own class alone, from logits (N, K); finite for any finite input."""
+    """Probabilities float64 (N, K), independent for each class, from logits (N, K); finite for any finite input."""
     scaled = logits.astype(np.float64) / temperature
     small = np.exp(-np.abs(scaled))
     return np.where(scaled >= 0, 1.0, small) / (1 + small)
@@ -28,16 +28,16 @@ class Multi(Task):
     gives = "gives any number of labels to each image"
     conflict = "there with different labels"
     smooths = False
-    unbalanced = "an image may have several labels, and every class is a question of its own"
+    unbalanced = "an image may have several labels, and every class is a separate question"
     refusals = {
         "threshold": Refusal(
             _ONE_LABEL,
             "drop it; predictions.csv has the calibrated probability of each label, to which you can apply a threshold of "
             "your own.",
         ),
-        "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
+        "balance": Refusal(_ONE_LABEL, "drop it: every class is a separate question."),
         "folds": Refusal("images with several labels cannot be dealt into folds", "use --validate split."),
-        "audit": Refusal("needs one class an image, and these may have several labels", ""),
+        "audit": Refusal("needs one class per image, and these may have several labels", ""),
         "next": Refusal("chooses images of one class each", ""),
     }
 
@@ -52,7 +52,7 @@ class Multi(Task):
         return np.full(len(texts), UNLABELLED, np.int32), written.encode(texts, classes)
 
     def write(self, row: Any, classes: Sequence[str]) -> str:
-        """As `cat|dog`, and `|` for none of the classes."""
+        """`cat|dog`, or `|` for none of the classes."""
         return written.decode(row, classes)
 
     def parsed(self, text: str, classes: Sequence[str], place: str) -> Any:
@@ -60,13 +60,13 @@ class Multi(Task):
         return np.isin(np.arange(len(classes)), codes)
 
     def understands(self, other: Task) -> bool:
-        """A table in which no image has several labels, or a folder, tells them all the same."""
+        """Also a folder, or a table in which no image has several labels, gives all labels."""
         return other in (self, SINGLE)
 
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """One label an image is read as all of its labels."""
+        """A single label is read as all labels of an image."""
         own = labels[:, None] == np.arange(len(found)) if targets is None else targets
         return np.full(len(labels), UNLABELLED, np.int32), written.reordered(own, found, classes)
 
@@ -119,16 +119,16 @@ class Multi(Task):
         return (self.decide(logits) == (truth == 1)).all(axis=1) & self.known(truth)
 
     def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """F1 of the labels given against those it has (Godbole and Sarawagi 2004); 1 where both are none.
+        """F1 of the predicted labels against the true ones (Godbole and Sarawagi 2004); 1 where there are neither.
 
-        Of images with one label each that are given one each, the mean is accuracy.
+        For images with one true and one predicted label each, the mean is accuracy.
         """
         given, has = self.decide(logits), truth == 1
         both, either = (given & has).sum(axis=1), given.sum(axis=1) + has.sum(axis=1)
         return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
 
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """The mean of it over the K yes-or-no questions."""
+        """The mean loss over the K yes-or-no questions."""
         scaled = logits.astype(np.float64) / temperature
         return np.logaddexp(0.0, np.where(truth == 1, -scaled, scaled)).mean(axis=1)
 
@@ -149,24 +149,24 @@ class Multi(Task):
         classes: Sequence[str],
         margins: Sequence[float] | None,
     ) -> dict[str, Any]:
-        """The labels given, most probable first, and the most probable one, given or not."""
+        """The predicted labels, most probable first, and the most probable one, predicted or not."""
         order = np.argsort(-logits, kind="stable")
         labels = [classes[k] for k in order[: self.decide(logits).sum()]]
         return {"labels": labels, **super().answer(logits, chances, best, classes, margins)}
 
     def listed(self, classes: int, top: int) -> int:
-        """All of them: every label given is part of the answer, however many."""
+        """All of them: every predicted label is part of the answer."""
         return classes
 
     def baseline(self, support: np.ndarray, images: int) -> float:
-        """Mean average precision of guessing: the mean share of images that have a label, where some have it and some not."""
+        """Mean average precision of guessing: the mean share of images with a label, over labels that some but not all have."""
         divided = support[(support > 0) & (support < images)]
         return float((divided / images).mean())
 
     # -- training --------------------------------------------------------------------------------
 
     def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
-        """The losses of K yes-or-no questions, the mean over them."""
+        """The mean loss over K yes-or-no questions."""
         import keras
 
         if name == "crossentropy":
@@ -176,7 +176,7 @@ class Multi(Task):
         return squared_errors
 
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
-        """F1 of each row's labels, added up; rows that only fill the batch up have no weight."""
+        """Sum of the F1 of each row's labels; padding rows have no weight."""
         from keras import ops
 
         given, has = (ops.cast(part, "float32") for part in (logits >= 0, targets >= 0.5))
@@ -186,7 +186,7 @@ class Multi(Task):
 
 
 def squared_errors(targets: Any, logits: Any) -> Any:
-    """Squared distance of each probability from the truth, the mean over classes; tensors (B, K) to (B,)."""
+    """Squared distance of each probability from the truth, averaged over classes; tensors (B, K) to (B,)."""
     from keras import ops
 
     return ops.mean(ops.square(ops.sigmoid(logits) - targets), axis=-1)

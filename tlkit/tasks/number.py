@@ -1,4 +1,4 @@
-"""Numbers of an image: quantities that are predicted, with an interval, instead of classes that are told apart."""
+"""Numbers: quantities predicted for an image, with an interval, instead of classes."""
 
 import math
 import re
@@ -12,22 +12,22 @@ from tlkit.tasks.labels import SEPARATOR
 from tlkit.tasks.task import UNLABELLED, Refusal, Scale, Task
 
 LEVEL = 0.95  # of intervals around a number
-STRATA = 10  # quantiles that splits and folds get their share of
+STRATA = 10  # quantiles by which splits and folds are stratified
 PER_STRATUM = 5  # images of each, at least
 FAR, FLOAT32 = (
     5.0,
     1e-3,
-)  # standard deviations, and share of the mean, that make the unit of comparisons between runtimes
-LARGEST = 1e30  # number, and one over the smallest spread, that leaves float32 room for what is computed of it
+)  # standard deviations, and share of the mean, that define the unit of comparisons between runtimes
+LARGEST = 1e30  # number, and inverse of the smallest spread, that leaves float32 room for computations
 RESOLVED = 100  # steps of float32 in a standard deviation, at least
-SAME = 0.01  # standard deviations within which two networks say the same number
+SAME = 0.01  # standard deviations within which two networks count as predicting the same number
 _NO_CLASSES = "is for classes, and these are numbers"
 
 
 class Number(Task):
-    """Truth is float64 (N, K), K numbers an image, a row with NaN where one is unknown.
+    """Truth is float64 (N, K), K numbers per image, a row with NaN where one is unknown.
 
-    What the network gives is the numbers themselves. It learns them in standard deviations of the training images
+    The network outputs the numbers themselves. It learns them in standard deviations of the training images
     (`Scale`), and the units are then folded into its last layer.
     """
 
@@ -52,7 +52,7 @@ class Number(Task):
     refusals = {
         "threshold": Refusal(_NO_CLASSES, "drop it: each number comes with an interval that holds it 95 times in 100."),
         "balance": Refusal(_NO_CLASSES, "drop it."),
-        "audit": Refusal("needs one class an image, and these have numbers", ""),
+        "audit": Refusal("needs one class per image, and these have numbers", ""),
         "next": Refusal("chooses images of one class each", ""),
         "views": Refusal("may change the number: an angle in a mirror, an area in a crop", "leave it out."),
         "folders": Refusal("reads a table, and this is a folder", "give a CSV with the columns path and target."),
@@ -69,7 +69,7 @@ class Number(Task):
         return np.full(len(texts), UNLABELLED, np.int32), np.array(rows, np.float64).reshape(-1, len(classes))
 
     def write(self, row: Any, classes: Sequence[str]) -> str:
-        """As `12.5`, several as `12.5|3.0`; `read` gives the very same numbers."""
+        """`12.5`, or `12.5|3.0` for several; `read` restores exactly the same numbers."""
         return "" if np.isnan(row).any() else SEPARATOR.join(repr(float(number)) for number in row)
 
     def spelt(self, truth: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
@@ -100,7 +100,7 @@ class Number(Task):
         return np.zeros(len(truth), bool)
 
     def counts(self, truth: np.ndarray, classes: int) -> np.ndarray:
-        """Images whose number is known, for each of them."""
+        """Images whose number is known, for each number."""
         return (~np.isnan(truth)).sum(axis=0)
 
     def as_bytes(self, truth: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class Number(Task):
         return np.nan_to_num(truth)
 
     def strata(self, truth: np.ndarray) -> np.ndarray:
-        """The tenth that the number lies in, equal numbers in one; of several numbers that of their mean rank. -1 if unknown."""
+        """The decile of the number, equal numbers in one; of several numbers that of their mean rank. -1 if unknown."""
         from scipy.stats import rankdata
 
         known = self.known(truth)
@@ -121,14 +121,14 @@ class Number(Task):
             place = rankdata(truth[known], method="min", axis=0).mean(axis=1)
             ranks = rankdata(place, method="min") - 1
             codes[known] = (ranks * parts // count).astype(np.int64)
-            codes[known] = np.unique(codes[known], return_inverse=True)[1]  # many equal numbers leave parts empty
+            codes[known] = np.unique(codes[known], return_inverse=True)[1]  # many equal numbers leave deciles empty
         return codes
 
     def shares(self, truth: np.ndarray) -> np.ndarray:
         return self.strata(truth) + 1
 
     def summary(self, truth: np.ndarray, classes: Sequence[str]) -> str:
-        """From where to where each number goes."""
+        """The range of each number."""
         ends = zip(classes, np.nanmin(truth, axis=0), np.nanmax(truth, axis=0), strict=True)
         return ", ".join(f"{name} {low:g} to {high:g}" for name, low, high in ends)
 
@@ -149,11 +149,11 @@ class Number(Task):
         return views.mean(axis=0, dtype=np.float64).astype(np.float32)
 
     def decide(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """There are no classes to give."""
+        """There are no classes to predict."""
         return np.zeros(logits.shape, bool)
 
     def predicted(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """The first number stands for the others."""
+        """The first number represents the others."""
         return np.zeros(len(logits), np.int64)
 
     def correct(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -161,15 +161,15 @@ class Number(Task):
         return np.zeros(len(logits), bool)
 
     def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """1 - |error|, the mean over the numbers, of numbers in the units of `scale`."""
+        """1 - |error|, averaged over the numbers, in the units of `scale`."""
         return 1 - np.abs(logits - truth).mean(axis=1)
 
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """Half the squared error, the mean over the numbers: -log p of a normal distribution of variance 1, but for a constant."""
+        """Half the squared error, averaged over the numbers: -log p of a normal distribution of variance 1, up to a constant."""
         return 0.5 * ((logits.astype(np.float64) - truth) ** 2).mean(axis=1)
 
     def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        """Numbers over five standard deviations, about as far as logits reach, and no less than float32 can tell apart."""
+        """Numbers over five standard deviations, about the range of logits, but no less than float32 can resolve."""
         centre = expected.mean(axis=0, dtype=np.float64)
         unit = FAR * expected.std(axis=0, dtype=np.float64) + FLOAT32 * np.abs(centre)
         return (logits - centre) / np.maximum(unit, 1e-30)
@@ -219,7 +219,7 @@ class Number(Task):
         return 0.0
 
     def unlearnable(self, truth: np.ndarray, classes: Sequence[str]) -> TlkitError | None:
-        """Of a number that is always the same, or that float32, in which networks answer, cannot hold."""
+        """The error for a number that is always the same, or that float32, in which networks compute, cannot represent."""
         known = truth[self.known(truth)]
         if len(known) < 2:
             return None
@@ -231,12 +231,12 @@ class Number(Task):
             spread = float((column / size).std()) * size
             if size > LARGEST or spread < 1 / LARGEST:
                 return TlkitError(
-                    f"{between} are too large or too small for float32, in which networks answer.",
+                    f"{between} are too large or too small for float32, in which networks compute.",
                     f"give them in another unit: divide the column by {10.0 ** math.floor(math.log10(size)):g}.",
                 )
             if float(np.spacing(np.float32(size))) > spread / RESOLVED:
                 return TlkitError(
-                    f"{between} differ by less than float32, in which networks answer, tells apart at their size.",
+                    f"{between} differ by less than float32, in which networks compute, can resolve at their size.",
                     f"subtract what they have in common, such as {least:.10g}, from the column.",
                 )
         return None
@@ -249,9 +249,9 @@ class Number(Task):
     def margins(self, logits: np.ndarray, truth: np.ndarray) -> tuple[float, ...] | None:
         """Half the width of split conformal intervals (Papadopoulos et al. 2002; Lei et al. 2018), of each number.
 
-        Of n absolute errors on images that were not trained on, the one at place ceil(0.95 (n + 1)) from the least on:
-        the interval around the number of a new image of the same kind holds its truth with probability 0.95 at least,
-        and 0.95 + 1 / (n + 1) at most, whatever the distribution. None for fewer than 19 images, which show no finite one.
+        Of n absolute errors on images that were not trained on, the one at rank ceil(0.95 (n + 1)) in ascending order:
+        the interval around the prediction for a new image of the same kind holds the truth with probability at least 0.95,
+        and at most 0.95 + 1 / (n + 1), for any distribution. None for fewer than 19 images, which give no finite interval.
         """
         place = math.ceil(LEVEL * (len(truth) + 1))
         if not len(truth) or place > len(truth) or not np.isfinite(logits).all():
@@ -262,13 +262,13 @@ class Number(Task):
     # -- training --------------------------------------------------------------------------------
 
     def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
-        """Squared error, or that of Huber (1964), which grows with the error itself from one standard deviation on."""
+        """Squared error, or that of Huber (1964), which grows linearly from one standard deviation on."""
         import keras
 
         return keras.losses.Huber(delta=1.0) if name == "huber" else keras.losses.MeanSquaredError()
 
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
-        """`scores` of a batch, added up; rows that only fill it up have no weight."""
+        """Sum of the `scores` of a batch; padding rows have no weight."""
         from keras import ops
 
         return ops.sum((1 - ops.mean(ops.abs(logits - targets), axis=-1)) * ops.cast(weights > 0, "float32"))
@@ -278,23 +278,25 @@ def finite(text: str, place: str) -> float:
     """A number as a user wrote it.
 
     Raises:
-        TlkitError: it is none, or not finite; `place` says where it is ("row 7 of 'images.csv'").
+        TlkitError: it is not a number, or not finite; `place` says where it is ("row 7 of 'images.csv'").
     """
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise TlkitError(f"{place} has {text!r}, which is no number.", f"write {_meant(text)}, or remove the row.")
+        raise TlkitError(f"{place} has {text!r}, which is not a number.", f"write {_meant(text)}, or remove the row.")
     return number
 
 
 def _meant(text: str) -> str:
-    """What to write instead: a comma may stand for a decimal point, and before three digits for nothing."""
+    """What to write instead: a comma may be a decimal point, or before three digits a thousands separator."""
     whole, _, rest = text.strip().partition(",")
     if not (re.fullmatch(r"[-+]?\d+", whole) and rest.isdecimal()):
         return "a number such as 12.5"
-    return f"{whole}.{rest}" if len(rest) != 3 else f"{whole}.{rest}, or {whole}{rest} where the comma parts thousands"
+    return (
+        f"{whole}.{rest}" if len(rest) != 3 else f"{whole}.{rest}, or {whole}{rest} where the comma separates thousands"
+    )
 
 
 def rounded(number: float) -> float:

@@ -1,4 +1,4 @@
-"""One of several grades an image: classes with an order, decided by the median of their probabilities."""
+"""One of several grades per image: classes with an order, predicted by the median of their probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +10,21 @@ from tlkit.tasks.task import Task
 
 
 def median(probabilities: np.ndarray) -> np.ndarray:
-    """int64 (N,), the first grade at which the probabilities (N, K), summed from the lowest on, reach one half.
+    """int64 (N,), the first grade at which the cumulative probabilities (N, K), from the lowest up, reach one half.
 
-    No other answer has a smaller expected distance from the truth in grades; the most probable class is the answer
-    that is most often exactly right, which is another question where neighbours are confused.
+    No other prediction has a smaller expected distance from the truth in grades; the most probable class is the one
+    that is most often exactly right, which differs where neighbouring grades are confused.
     """
     return (np.cumsum(probabilities, axis=1) < 0.5 - 1e-12).sum(axis=1)
 
 
-TINY_SHARE = 1e-3  # least score of a grade in a ranking
+TINY_SHARE = 1e-3  # smallest score of a grade in a ranking
 
 
 class Ordinal(Single):
     """Truth is int16 (N, 1), index of the grade, the lowest 0, `UNLABELLED` where it is unknown; `labels` hold it too.
 
-    The network, its loss and its probabilities are those of one class an image; what is said is the median of them.
+    The network, its loss and its probabilities are those of one class per image; the prediction is their median.
     """
 
     name = "ordinal"
@@ -52,7 +52,7 @@ class Ordinal(Single):
         return int(row[0])
 
     def understands(self, other: Task) -> bool:
-        """A folder, or a table with one class an image, tells grades all the same."""
+        """Also a folder, or a table with one class per image, gives grades."""
         return other.name in (self.name, Single.name)
 
     def renamed(
@@ -95,12 +95,12 @@ class Ordinal(Single):
         return self.predicted(logits, temperature) == truth[:, 0]
 
     def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """1 for the true grade, 0 for the one farthest away of all, evenly between: the mean is 1 - MAE / (K - 1)."""
+        """1 for the true grade, decreasing linearly to 0 at a distance of K - 1 grades: the mean is 1 - MAE / (K - 1)."""
         apart = np.abs(self.predicted(logits, temperature) - truth[:, 0])
         return 1 - apart / max(1, logits.shape[1] - 1)
 
     def of_ridge(self, scores: np.ndarray) -> np.ndarray:
-        """Shares of what is above 0, as probabilities: of raw scores a softmax would be nearly flat, its median the middle."""
+        """The positive scores as shares, for probabilities: a softmax of raw scores would be nearly flat, its median the middle."""
         positive = np.maximum(scores + 0.5, TINY_SHARE)
         return np.log(positive / positive.sum(axis=1, keepdims=True))
 
@@ -118,14 +118,14 @@ class Ordinal(Single):
         classes: Sequence[str],
         margins: Sequence[float] | None,
     ) -> dict[str, Any]:
-        """The grade, its probability, and the mean grade, counted from 0, which lies between grades where it is in doubt."""
+        """The grade, its probability, and the mean grade, counted from 0, which is between grades where there is doubt."""
         given = super().answer(logits, chances, best, classes, margins)
         return given | {"expected": round(expected(chances), 4)}
 
     # -- training --------------------------------------------------------------------------------
 
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
-        """`scores` of a batch, added up; rows that only fill it up have no target. A mixed row counts as its larger share."""
+        """Sum of the `scores` of a batch; padding rows have no target. A mixed row counts as its larger share."""
         from keras import ops
 
         below = ops.cast(ops.cumsum(ops.softmax(logits), axis=-1) < 0.5, "float32")

@@ -1,4 +1,4 @@
-"""The table of tasks, how one is found again, and images with their truth, which know their task."""
+"""The table of tasks, lookups in it, and images with their truth, which determine their task."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,17 +15,17 @@ from tlkit.tasks.task import Task
 Row = TypeVar("Row")
 
 TASKS: dict[str, Task] = {task.name: task for task in (SINGLE, MULTI, ORDINAL, NUMBER)}
-"""In order: what is read without saying which is the first that fits."""
+"""In order: the first that fits is used where none is named."""
 
 
 def row_of(table: Mapping[str, Row], task: Task) -> Row:
-    """What a table with rows by task says of one: its own row, or that of the task it is a kind of."""
+    """The row of a table for a task: its own, or that of its base task."""
     kinds = (getattr(kind, "name", "") for kind in type(task).__mro__)
     return next(table[name] for name in kinds if name in table)
 
 
 def of_truth(truth: np.ndarray) -> Task:
-    """The task of an array with one row an image.
+    """The task of an array with one row per image.
 
     int (N,) is `single`, int8 (N, K) is `multi`, int16 (N, 1) is `ordinal`, float (N, K) is `number`.
     """
@@ -33,17 +33,17 @@ def of_truth(truth: np.ndarray) -> Task:
 
 
 def of_texts(texts: Sequence[str], asked: Task | None = None) -> Task:
-    """The task of a column of labels in a table of images; one class an image unless another task takes them.
+    """The task of a column of labels in a table of images; one class per image unless another task takes them.
 
     Raises:
-        TlkitError: the task that was asked for cannot read what another one takes.
+        TlkitError: the task asked for cannot read labels of another one.
     """
     found = next((task for task in TASKS.values() if task.takes(texts)), None)
     if asked is None:
         return found or SINGLE
     if found is not None and found is not asked:
         raise TlkitError(
-            f"--task {asked.name} {asked.gives}, and among the labels are some of --task {found.name}, which {found.gives}.",
+            f"--task {asked.name} {asked.gives}, but some labels are of --task {found.name}, which {found.gives}.",
             "leave out --task, or correct the labels.",
         )
     return asked
@@ -60,14 +60,14 @@ def of_columns(names: Container[str]) -> Task:
     return max(fitting, key=lambda task: len(task.columns))
 
 
-# -- Images with their truth, which know their task: what a data set and its predictions have in common ---
+# -- Images with their truth, the common part of a data set and its predictions ---
 
 
 class Labelled:
     """Rows of images with their truth, in one of two columns; what `Dataset` and `Predictions` have in common.
 
     Args:
-        classes: K class names; of numbers their names.
+        classes: K class names, or names of numbers.
         labels: int32 (N,), index into `classes`, `UNLABELLED` (-1) where there is none, and throughout where images have
             several labels or numbers.
         targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
@@ -81,12 +81,12 @@ class Labelled:
 
     @property
     def truth(self) -> np.ndarray:
-        """What the task calls so: `targets` where there are any, else `labels`."""
+        """The ground truth: `targets` where there are any, else `labels`."""
         return self.labels if self.targets is None else self.targets
 
     @property
     def task(self) -> Task:
-        """What the truth means."""
+        """The task, from the truth."""
         return of_truth(self.truth)
 
     @property
@@ -99,7 +99,7 @@ class Labelled:
         return self.task.of_class(self.truth, label)
 
     def put(self, index: int, truth: Any) -> None:
-        """Give a row another truth, in place."""
+        """Change the truth of a row, in place."""
         self.truth[index] = truth
         self.labels[index] = self.task.label(self.truth[index])
 
@@ -109,5 +109,5 @@ class Labelled:
 
 
 def picked(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    """Rows of a column that there may not be."""
+    """Rows of an optional column."""
     return None if column is None else column[rows]

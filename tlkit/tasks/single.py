@@ -1,4 +1,4 @@
-"""One class an image: a softmax, of which the most probable class is the answer."""
+"""One class per image: a softmax, with the most probable class as the prediction."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ import numpy as np
 from tlkit.tasks.labels import class_name, code_of
 from tlkit.tasks.task import NUMBERS, UNLABELLED, Task, mean_logarithm, row_blocks
 
-TINY = 1e-300  # the least probability whose logarithm is taken
+TINY = 1e-300  # the smallest probability whose logarithm is taken
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -19,7 +19,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 class SoftmaxColumns:
-    """The columns of `softmax`, float64 (N,) for a class, of which only some are held at a time.
+    """The columns of `softmax`, float64 (N,) for each class, of which only some are in memory at a time.
 
     Args:
         logits: float (N, K).
@@ -159,7 +159,7 @@ class Single(Task):
         return squared_error
 
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
-        """How many rows are classified correctly; rows that only fill the batch up have no label."""
+        """How many rows are classified correctly; padding rows have no label."""
         from keras import ops
 
         right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1)), "float32")

@@ -1,16 +1,16 @@
-"""Classes of unequal size: who weighs, who is drawn, what is added to the logits; and whether any of it pays.
+"""Classes of unequal size: image weights, sampling, logit adjustment, synthetic features; and whether any of it pays.
 
-    none           every image counts the same: the best choice for accuracy on images that come as these did
+    none           every image counts the same: the best choice for accuracy on images distributed like these
     weights        an image counts inversely to the size of its class
-    sample         images are drawn so that every class comes equally often
-    logit-adjust   the loss sees logits + log prior, so that the plain logits rank as if all classes came equally often
+    sample         images are drawn so that every class occurs equally often
+    logit-adjust   the loss sees logits + log prior, so that the plain logits rank as if all classes occurred equally often
                    (Menon et al. 2021, tau = 1)
     post-hoc       the same with tau chosen by cross-validation: less or more than 1 where that is better
     smote, gaussian, gan   features of rare classes are drawn until all are equally large, see `synthesis`
 
-A solved head has no batches to draw and no steps to take, and needs none. What `sample` expects is what `weights`
-solves; and as its bias carries no penalty, training it on logits + log prior ends in the unadjusted solution with the
-log prior taken from its bias, so that adjusting before or after is one and the same there.
+A solved head needs no batches and no steps. The expected loss under `sample` is the loss that `weights` solves; and
+as its bias carries no penalty, training it on logits + log prior ends in the unadjusted solution with the log prior
+subtracted from its bias, so that adjusting before or after training is the same there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tlkit.training.stages import Material
 
 TAU = 1.0  # of Menon et al.
-TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of which post-hoc takes one
+TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # among which post-hoc chooses
 ADJUSTING = ("logit-adjust", "post-hoc")
 UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance
 RESAMPLES = 500
@@ -67,8 +67,8 @@ def log_prior(labels: np.ndarray, classes: int, tau: float = TAU) -> np.ndarray:
 def drawn_equally(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Int (N,): as many positions as there are images, in rounds that each show one image of every class.
 
-    Each class is dealt like a pack of cards, shuffled anew when it is used up: rare images come several times, equally
-    often but for one, and of a frequent class other images are left out in every epoch.
+    Each class is dealt like a pack of cards, reshuffled when it is used up: images of a rare class occur several times,
+    equally often to within one, and of a frequent class other images are left out in every epoch.
     """
     labels = strata(labels)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -90,21 +90,21 @@ def solve(
     tau: float = TAU,
     heard: Heard = unheard,
 ) -> Probe:
-    """The linear head on all views as its task has it solved, see `SOLVERS`; one class an image with classes balanced."""
+    """The linear head on all views, solved as its task requires, see `SOLVERS`; single classes are balanced."""
     solver = row_of(SOLVERS, of_truth(labels))
     if solver is not None:
         return solver(views, labels, units=units, strength=strength, seed=seed)
     if balance in SYNTHESIZERS:
         named = strata(labels)
         return solve_with(draw(balance, views[0], named, seed), views, named, units=units, strength=strength, seed=seed)
-    classes = int(strata(labels).max()) + 1  # every one is among them
+    classes = int(strata(labels).max()) + 1  # every class is among them
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
     probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed, heard=heard)
     return probe.shifted(-log_prior(labels, classes, tau)) if balance in ADJUSTING else probe
 
 
 def solved(material: "Material", heard: Heard) -> Probe:
-    """The linear head of a run on its training images, and on what was drawn for rare classes."""
+    """The linear head of a run on its training images, and on the features drawn for rare classes."""
     views, config, labels = material.views["features"], material.config, material.labels("train")
     pooled, units = [view.pooled() for view in views], material.groups[material.rows("train")]
     strength = 1 / (config.l2 * len(labels)) if config.l2 else None
@@ -128,7 +128,7 @@ def solve_with(
     strength: float | None = None,
     seed: int = 0,
 ) -> Probe:
-    """The head on images and on what is drawn for rare classes; its penalty is chosen on the images, classes weighing alike."""
+    """The head on images and features drawn for rare classes; the penalty is chosen on the images, with classes weighted equally."""
     if strength is None:
         weights = image_weights(labels, int(labels.max()) + 1, "weights")
         found = validate_probe(views[0], labels, units=units, weights=weights, seed=seed)
@@ -145,7 +145,7 @@ SOLVERS: dict[str, Callable[..., Probe] | None] = {
     ORDINAL.name: None,
     NUMBER.name: fit_ridge,
 }
-"""One row a task; None where classes may be balanced."""
+"""One row for each task; None where classes may be balanced."""
 
 
 # -- choosing --------------------------------------------------------------------------------
@@ -181,10 +181,10 @@ def choose(
 ) -> BalanceChoice:
     """The way with the best mean of macro-F1 and balanced accuracy of a linear head, cross-validated on the training images.
 
-    All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
-    class, the training split holds them all. Another way than `none` has to be ahead by more than a standard error of
-    the difference (bootstrap over units, both ways on the same draws). What is trained as another way is (`sample`), and what
-    has nowhere been better than these (`synthesis`), is not tried.
+    Predictions on all held-out images are pooled before the score is computed: a fold may hold one image of a rare
+    class, the training split holds them all. A way other than `none` has to be ahead by more than a standard error of
+    the difference (bootstrap over units, both ways on the same draws). `sample`, which is trained like another way, and
+    `synthesis`, which has nowhere been better than these, are not tried.
 
     Args:
         features: float32 (N, C), of the training images themselves.
@@ -267,7 +267,7 @@ def _adjusted(
 
 
 def _ahead(guesses: Mapping[str, np.ndarray], labels: np.ndarray, draws: np.ndarray, classes: int) -> dict[str, float]:
-    """The standard error of how far each way is ahead of `none`, in the mean of macro-F1 and balanced accuracy."""
+    """Standard error of the lead of each way over `none`, in the mean of macro-F1 and balanced accuracy."""
     drawn = {
         name: (macro_f1(draws, labels, guess, classes) + balanced_accuracy(draws, labels, guess, classes)) / 2
         for name, guess in guesses.items()
@@ -302,20 +302,20 @@ def balanced_accuracy(weights: np.ndarray, labels: np.ndarray, predicted: np.nda
     return recall.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)
 
 
-# -- `--balance auto`: settled once features are computed, and kept with what training leaves -------
+# -- `--balance auto`: settled once features are computed, and kept with the results of training ----
 
 
 def foreseen(dataset: Dataset, splits: Splits) -> Decision:
-    """What the plan says of it, before there are features."""
+    """The entry in the plan, before there are features."""
     reason = _needless(dataset, splits.indices("train"))
     if reason:
         return Decision("balance", "none", reason)
-    how = "of none, weights, logit-adjust and post-hoc what is best for a linear head, once features are computed"
+    how = "the best of none, weights, logit-adjust and post-hoc for a linear head, once features are computed"
     return Decision("balance", "by cross-validation", how)
 
 
 def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
-    """The material with a balance that stages know: measured where `auto` asks for it, recalled when resuming."""
+    """The material with the balance settled: measured where `auto` asks for it, recalled when resuming."""
     if material.config.balance in SYNTHESIZERS:
         return _drawn(material, sink, story)
     if material.config.balance not in MEASURED:
@@ -328,7 +328,7 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
 
 
 def _drawn(material: "Material", sink: "Sink", story: Story) -> "Material":
-    """The material with features of rare classes; how they compare with real ones is kept for the report."""
+    """The material with features drawn for rare classes; their comparison with real ones is kept for the report."""
     way, seed, labels = material.config.balance, material.config.seed, strata(material.labels("train"))
     features = material.views["features"][0].pooled()
     more, named = draw(way, features, labels, seed)
@@ -340,7 +340,7 @@ def _drawn(material: "Material", sink: "Sink", story: Story) -> "Material":
 
 
 MEASURED = ("auto", "post-hoc")
-"""Ways of which something is measured once features are there."""
+"""Ways that are measured once features are computed."""
 
 
 def refuse_synthesis(config: "FinetuneConfig", plan: Plan) -> None:
@@ -352,13 +352,13 @@ def refuse_synthesis(config: "FinetuneConfig", plan: Plan) -> None:
     names = [stage.name for stage in plan.stages]
     if config.balance in SYNTHESIZERS and (names != ["head"] or plan.stages[0].method != "lbfgs"):
         raise TlkitError(
-            f"--balance {config.balance} draws features for a linear head that is solved, and the stages are {','.join(names)}.",
-            "use it with --stages head and --head linear, or use --balance weights, which needs no features drawn.",
+            f"--balance {config.balance} draws features for a linear head that is solved, but the stages are {','.join(names)}.",
+            "use it with --stages head and --head linear, or use --balance weights, which draws no features.",
         )
 
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
+    """Notes for the report from the record of a run; none where there was nothing to settle."""
     return (describe(BalanceChoice(**record["balance"])),) if "balance" in record else ()
 
 

@@ -1,13 +1,13 @@
-"""The state of one stage on disk, so that a kill at any moment costs at most the epoch it fell into.
+"""The state of one stage on disk, so that being killed at any moment costs at most the current epoch.
 
     checkpoints/STAGE/state.json                which epoch is done, the best one, the history so far
                      /epoch-0003.weights.h5     weights and optimizer after it
-                     /epoch-0002.weights.h5     those of the best epochs besides, for their mean
-                     /epoch-0000.weights.h5     those the stage began with
+                     /epoch-0002.weights.h5     weights of other good epochs, for their mean
+                     /epoch-0000.weights.h5     weights the stage began with
 
-Weights are written first and `state.json` names them, so it never speaks of a file that is not whole. A file holds the arrays
+Weights are written before the `state.json` that names them, so it never names an incomplete file. A file holds the arrays
 of a model in the order of its variables, `weights/0`, ..., and those of its optimizer, `optimizer/0`, ...: Keras's own layout
-takes 0.17 s of the processor to write and 0.22 to read in a stage of 246 arrays, this one 0.02 and 0.03 (docs/log.md).
+takes 0.17 s of processor time to write and 0.22 to read in a stage of 246 arrays, this one 0.02 and 0.03 (docs/log.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ from tlkit.base.files import (
 if TYPE_CHECKING:
     from tlkit.training.stages import Material
 
-KEPT = 3  # epochs of a stage whose weights are kept until it is chosen what ships ...
-KEPT_BYTES = 2**30  # ... as long as those besides the first take no more of the disk than this
+KEPT = 3  # epochs of a stage whose weights are kept until the choice of what ships ...
+KEPT_BYTES = 2**30  # ... as long as all but the first take no more disk space than this
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """One epoch whose weights are still there.
+    """One epoch whose weights are kept.
 
     Args:
         file: name of the file.
@@ -55,17 +55,17 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a stage stands.
+    """The state of a stage.
 
     Args:
         epoch: epochs done.
-        parts: that every update is taken in; the optimizer's state depends on it.
+        parts: batches that every update is divided into; the optimizer's state depends on it.
         latest: file name of the weights after it, "" before the stage has begun.
-        best: file name of the weights that the stage keeps as matters stand, "" before any.
+        best: file name of the weights that the stage currently keeps, "" before any.
         best_epoch: the epoch they are from; 0 is the start of the stage.
         best_score: their (validation accuracy, minus validation loss), None before any.
         start: file name of the weights that the stage began with.
-        kept: trained epochs, the start not among them: first the one that speaks for the stage, then the best others.
+        kept: trained epochs, without the start: first the one that represents the stage, then the best others.
         waited: epochs since the best.
         history: one row per epoch.
         done: whether the stage is over.
@@ -114,7 +114,7 @@ class Checkpoint:
 
     @property
     def _again(self) -> str:
-        return f"delete the folder {self.folder} and run the same command again: this stage is then trained again."
+        return f"delete the folder {self.folder} and run the same command again: this stage is then retrained."
 
     def _sums(self) -> dict[str, str]:
         """sha256 of the weights that the state names, by file name; none of those that older versions wrote."""
@@ -146,38 +146,40 @@ class Checkpoint:
         """Read weights that `save_weights` wrote.
 
         Raises:
-            TlkitError: they are gone, not what was written, or of another model.
+            TlkitError: they are missing, changed, or of another model.
         """
         path = self.intact(file)
         with reading(path, self._again):
             _read(model, path)
 
     def intact(self, file: str) -> Path:
-        """The path of a file of weights that is what was written.
+        """The path of a file of weights, after checking that it is unchanged.
 
         Raises:
-            TlkitError: it is gone, or another one.
+            TlkitError: it is missing or changed.
         """
         path = self.folder / file
         with reading(path, self._again):
             wanted = (self._sums() | self.written).get(file)
             if wanted is not None and sha256_file(path) != wanted:
-                raise TlkitError(f"{str(path)!r} is not what was written; the stage goes on from it.", self._again)
+                raise TlkitError(
+                    f"{str(path)!r} has changed since it was written; the stage resumes from it.", self._again
+                )
         return path
 
     def finish(self, state: State, note: str) -> State:
-        """Record that the stage is over; nobody will go on from its latest weights."""
+        """Record that the stage is over; its latest weights are no longer needed."""
         finished = replace(state, done=True, note=note, latest="")
         self.write(finished)
         return finished
 
     def best_of(self, kept: tuple[Kept, ...], newest: Kept, *, best_first: bool) -> tuple[Kept, ...]:
-        """The epochs to keep when one more has been written; without validation images that one alone.
+        """The epochs to keep after one more has been written; without validation images only that one.
 
         Args:
             kept: those kept until now.
             newest: the one written.
-            best_first: whether the best or the newest speaks for the stage.
+            best_first: whether the best or the newest represents the stage.
         """
         if newest.score is None:
             return (newest,)
@@ -192,18 +194,18 @@ class Checkpoint:
         return tuple(best)
 
     def forget_others(self) -> None:
-        """Keep the weights of `best` alone: it has been chosen what ships."""
+        """Keep only the weights of `best`, once what ships has been chosen."""
         self.write(replace(self.read(), start="", kept=()))
 
 
 def _held(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """What a file holds of a model, in order; an optimizer only where the model is compiled."""
+    """The variables of a model that a file holds, in order; an optimizer only where the model is compiled."""
     optimizer = getattr(model, "optimizer", None)
     return {"weights": list(model.variables), "optimizer": list(optimizer.variables) if optimizer else []}
 
 
 def _write(model: keras.Model, path: Path) -> None:
-    """By the functions of HDF5 themselves: `file[name] = values` takes two and a half times as long."""
+    """Write by the low-level functions of HDF5: `file[name] = values` takes two and a half times as long."""
     with h5py.File(path, "w") as file:
         for group, variables in _held(model).items():
             place = file.create_group(group).id
@@ -213,7 +215,7 @@ def _write(model: keras.Model, path: Path) -> None:
 
 
 def _array(place: h5py.h5g.GroupID, name: bytes) -> np.ndarray:
-    """What lies under a name of a group."""
+    """The array under a name of a group."""
     found = h5py.h5d.open(place, name)
     values = np.empty(found.shape, found.dtype)
     found.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
@@ -221,7 +223,7 @@ def _array(place: h5py.h5g.GroupID, name: bytes) -> np.ndarray:
 
 
 def _read(model: keras.Model, path: Path) -> None:
-    """Put what a file holds into a model; its optimizer is left as it is where the file has that of another one, or none.
+    """Load a file into a model; its optimizer is left unchanged where the file has that of another one, or none.
 
     Raises:
         ValueError: it is of another model.
@@ -246,20 +248,20 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
 FITTED = 0.99  # accuracy on training images
 ALIKE = 3  # epochs
 EXHAUSTED = (
-    "stopped after {} epochs: the training images are told apart already, and validation is no better than at the start"
+    "stopped after {} epochs: the training images are fitted already, and validation is no better than at the start"
 )
 
 
 def is_exhausted(history: Sequence[Mapping[str, Any]], least: int) -> bool:
-    """Whether further epochs are useless: nothing is left to learn from, and what was learnt is of no use.
+    """Whether further epochs are useless: the training images are fitted, and validation has not gained.
 
     In each of the last `ALIKE` epochs the network was right about `FITTED` of the training images, and no more accurate
-    on those held out than at the start of the stage. Training images that are not told apart still teach: the first
-    epochs of a stage lose what the head knew, and it comes back late (docs/log.md).
+    on those held out than at the start of the stage. As long as training images are not fitted, training goes on: the
+    first epochs of a stage lose what the head had learned, and the recovery is late (docs/log.md).
 
     Args:
         history: rows of a stage (`runs.history.history_row`), the first of them its start.
-        least: epochs after which it is asked; 0 for never.
+        least: epochs after which this is checked; 0 for never.
     """
     last = history[-ALIKE:]
     if not least or len(history) <= max(least, ALIKE) or history[0]["val_accuracy"] is None:
@@ -267,34 +269,34 @@ def is_exhausted(history: Sequence[Mapping[str, Any]], least: int) -> bool:
     return all(row["accuracy"] >= FITTED and row["val_accuracy"] <= history[0]["val_accuracy"] for row in last)
 
 
-# -- Where training leaves what it has finished, and who hears of it: a run folder, or any other place that keeps files ---
+# -- Where training leaves its results, and what is notified of them: a run folder, or any other place that keeps files ---
 
 
 class Sink(Protocol):
-    """What `train` needs of the place it trains in. What was left there before is not computed again."""
+    """What `train` needs of the place it trains in. Results that are there already are not computed again."""
 
     @property
     def folder(self) -> Path:
-        """Where checkpoints lie, in `checkpoints/STAGE`."""
+        """Folder that holds the checkpoints, in `checkpoints/STAGE`."""
 
     def read(self, name: str) -> Any:
-        """What was written under a name (`plan`, `balance`, `choice`), None where nothing was."""
+        """The content written under a name (`plan`, `balance`, `choice`), None where there is none."""
 
     def write(self, name: str, content: Any) -> None:
-        """Keep something JSON-able under a name, whole or not at all."""
+        """Keep a JSON value under a name, whole or not at all."""
 
     def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Hears the epochs of all stages so far, see `runs.history`, whenever a stage has ended."""
+        """Receive the epochs of all stages so far, see `runs.history`, whenever a stage has ended."""
 
     def prepared(self, material: "Material") -> None:
-        """Hears of the images and their stored rows, before anything is trained on them."""
+        """Receive the images and their stored rows, before anything is trained on them."""
 
 
 class FolderSink:
-    """The plainest sink: a folder, temporary or not, with a JSON file for each name.
+    """The simplest sink: a folder, temporary or not, with a JSON file for each name.
 
     Args:
-        folder: may be empty or not exist yet; training that was stopped there goes on where it was.
+        folder: may be empty or not exist yet; training that was stopped there is resumed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -317,4 +319,4 @@ class FolderSink:
         self.write("history", list(rows))
 
     def prepared(self, material: "Material") -> None:
-        """Nobody hears of it."""
+        """Ignored."""

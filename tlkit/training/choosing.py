@@ -1,4 +1,4 @@
-"""After the last stage: ship the probe, the fine-tuned network, something between them or a mean of good epochs."""
+"""After the last stage: ship the probe, the fine-tuned network, an interpolation of the two or a mean of good epochs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -38,21 +38,21 @@ def mean(ingredients: Sequence[Weights]) -> Weights:
 
 
 def _moved(weight: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """A weight that was moved; whole numbers (counters, seeds) have nothing between them and stay."""
+    """A weight moved by `by`; whole numbers (counters, seeds) cannot be interpolated and stay."""
     if not np.issubdtype(weight.dtype, np.floating):
         return weight
     return (weight + by).astype(weight.dtype)
 
 
 def greedy_soup(ingredients: Iterable[Weights], measure: Callable[[Weights], Rank]) -> tuple[Weights, int]:
-    """The mean of as many ingredients as do it good.
+    """The mean of the ingredients that improve it.
 
     Args:
-        ingredients: the best first; at least one. Taken one by one, so that they need not all be in memory at once.
+        ingredients: the best first; at least one. Read one by one, so that they need not all be in memory at once.
         measure: ranks weights on held-out images, higher is better.
 
     Returns:
-        The mean and how many are in it: each joined because the mean did not get worse by it.
+        The mean and how many are in it: each was added because it did not make the mean worse.
     """
     chosen: list[Weights] = []
     best: Rank | None = None
@@ -63,7 +63,7 @@ def greedy_soup(ingredients: Iterable[Weights], measure: Callable[[Weights], Ran
     return mean(chosen), len(chosen)
 
 
-# -- The weights that the gradient stages of a run left behind, put into the layers of its classifier by name ---
+# -- The weights that the gradient stages of a run kept, loaded into the layers of its classifier by name ---
 
 
 def gradient_stages(plan: Plan) -> list[Stage]:
@@ -72,7 +72,7 @@ def gradient_stages(plan: Plan) -> list[Stage]:
 
 
 class Tuned:
-    """What the stages after the first one left.
+    """The results of the stages after the first one.
 
     Args:
         plan: with at least one of them.
@@ -91,27 +91,27 @@ class Tuned:
 
     @property
     def _whole(self) -> keras.Model:
-        """Of everything that any stage moved: the last stage's, since each moves what the one before it did."""
+        """The model of everything that any stage trained: the last stage's, since each trains what the one before it did."""
         return self._models[self.stages[-1].name]
 
     def kept(self) -> list[tuple[Stage, Kept]]:
-        """The epochs that are still there, by stage and then the best first."""
+        """The epochs that are kept, by stage and then the best first."""
         return [(stage, kept) for stage in self.stages for kept in self._states[stage.name].kept]
 
     def tried(self, stage: Stage) -> int:
-        """Of how many epochs the validation images picked what stands for a stage: more than one with a patience."""
+        """The number of epochs among which the validation images picked that of a stage: more than one with a patience."""
         return 1 if self._material.config.patience is None else self._states[stage.name].epoch
 
     def tried_in_all(self) -> int:
-        """Of how many epochs of all stages the validation images picked the best."""
+        """The number of epochs of all stages among which the validation images picked the best."""
         return sum(self._states[stage.name].epoch for stage in self.stages)
 
     def put_probe(self) -> None:
-        """The layers as the first of these stages found them: the solved head on the pretrained backbone."""
+        """Load the layers as the first of these stages found them: the solved head on the pretrained backbone."""
         self.put(self.stages[0], self._states[self.stages[0].name].start)
 
     def put(self, stage: Stage, file: str) -> None:
-        """The layers as a file of a stage has them; what later stages moved besides is as that stage left it alone."""
+        """Load the layers from a file of a stage; what only later stages trained is as that stage left it."""
         last = self.stages[-1]
         if stage.name != last.name:
             self._checkpoints[last.name].load_weights(self._whole, self._states[last.name].start)
@@ -122,15 +122,15 @@ class Tuned:
         return [np.array(weight) for weight in self._whole.get_weights()]
 
     def write(self, weights: Weights) -> None:
-        """Put weights that `read` gave, or what was made of them, into the layers."""
+        """Put weights from `read`, or computed from them, into the layers."""
         self._whole.set_weights(weights)
 
     def held_out(self) -> Callable[[], np.ndarray]:
-        """Gives the logits float32 (n, K) of the validation images by what the layers hold when it is called."""
+        """A function for the logits float32 (n, K) of the validation images by the weights of the layers when it is called."""
         return held_out(self.stages[-1], self._material)
 
     def keep(self) -> None:
-        """Write what the layers hold, for a resumed run."""
+        """Write the weights of the layers, for a resumed run."""
         self._own.save_weights(self._whole, "chosen")
 
     def is_kept(self) -> bool:
@@ -138,7 +138,7 @@ class Tuned:
         return (self._own.folder / "chosen.weights.h5").is_file()
 
     def put_chosen(self) -> None:
-        """The layers as `keep` found them."""
+        """Load the weights that `keep` wrote."""
         self._own.load_weights(self._whole, "chosen.weights.h5")
 
     def forget_others(self) -> None:
@@ -147,7 +147,7 @@ class Tuned:
             checkpoint.forget_others()
 
 
-# -- After the last stage: ship the probe, the fine-tuned network, something between them or a mean of good epochs ---
+# -- After the last stage: ship the probe, the fine-tuned network, an interpolation of the two or a mean of good epochs ---
 
 ALPHAS = (0.25, 0.5, 0.75)  # of the way from the probe to the fine-tuned weights
 PROBE = "the probe"
@@ -160,7 +160,7 @@ class Offer(NamedTuple):
         name: in words.
         kind: see `tlkit.evaluation.choice`.
         put: puts it into the layers.
-        tried: of how many it is the best by the validation images, see `Entry`.
+        tried: the number of which it is the best on the validation images, see `Entry`.
     """
 
     name: str
@@ -170,7 +170,7 @@ class Offer(NamedTuple):
 
 
 def offers(trained: Tuned) -> list[Offer]:
-    """What the stages left and what lies between, the simplest first: the probe, what each stage ended with, ..."""
+    """The results of the stages and their interpolations, the simplest first: the probe, the end of each stage, ..."""
     best: dict[str, tuple[Stage, str, str]] = {}
     for stage, kept in trained.kept():
         best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
@@ -191,13 +191,13 @@ def _put_between(trained: Tuned, ends: Callable[[], tuple[Weights, Weights]], al
 
 
 def _read(trained: Tuned, offer: Offer) -> Weights:
-    """The weights of a candidate, which is then what the layers hold."""
+    """The weights of a candidate, which the layers hold afterwards."""
     offer.put()
     return trained.read()
 
 
 def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entry]:
-    """What each candidate says of the images held out; `said` gives it for what the layers hold."""
+    """The logits of each candidate for the held-out images; `said` computes them with the current weights of the layers."""
     given = []
     for offer in found:
         offer.put()
@@ -213,15 +213,15 @@ def choose(
     story: Story,
     crossed: Choice | None = None,
 ) -> Choice | None:
-    """Choose what ships, put it into the layers, and record it; a choice that was made before is taken as it is.
+    """Choose what ships, put it into the layers, and record it; a choice made before is kept.
 
     Args:
         sink: where it is recorded.
         plan: its stages.
         material: the images and the network.
         states: what became of each stage.
-        story: hears about it.
-        crossed: what cross-validation chose in the place of validation images.
+        story: reports it.
+        crossed: the choice by cross-validation in place of validation images.
 
     Returns:
         None where there is nothing to choose from, or no image to choose by.
@@ -268,7 +268,7 @@ def _put_by_name(name: str, found: Sequence[Offer]) -> None:
     """Put a candidate into the layers.
 
     Raises:
-        TlkitError: training on all images ended in another epoch than in the folds, because the loss was no number.
+        TlkitError: training on all images ended in another epoch than in the folds, because the loss was not finite.
     """
     offer = next((offer for offer in found if offer.name == name), None)
     if offer is None:
@@ -280,7 +280,7 @@ def _put_by_name(name: str, found: Sequence[Offer]) -> None:
 
 
 def _soup(trained: Tuned, rank: Callable[[], Rank]) -> tuple[Weights, int]:
-    """The greedy mean of the epochs kept, and how many are in it; `rank` is of what the layers hold."""
+    """The greedy mean of the epochs kept, and how many are in it; `rank` ranks the current weights of the layers."""
     kept = sorted(trained.kept(), key=lambda one: one[1].score or (), reverse=True)
 
     def ingredients() -> Iterator[Weights]:
@@ -308,7 +308,7 @@ def ships_from(plan: Plan, made: Choice | None) -> Stage:
 def record_gain(made: Choice, sink: Sink, plan: Plan, material: Material, scores: np.ndarray, story: Story) -> None:
     """Record what the choice gains over the probe on every split; scores float32 (N, K) of every image.
 
-    Only where the head's input is stored, which makes the probe's logits a matter of a second.
+    Only where the head's input is stored, so that the probe's logits take a second.
     """
     head = plan.stages[0]
     if made.taken.kind == "probe" or head.source != "features":
@@ -333,12 +333,12 @@ def _by_split(dataset: Dataset, splits: Splits, before: np.ndarray, after: np.nd
 
 
 def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """Int (n,) of these rows, None where every image stands for itself."""
+    """Int (n,), the groups of these rows, None where images are independent."""
     return group_codes(None if dataset.groups is None else [dataset.groups[i] for i in rows])
 
 
 def describe_choice(made: Choice, sample: str) -> str:
-    """The candidates and the choice, in lines.
+    """The candidates and the choice, as lines of text.
 
     Args:
         made: the choice.
@@ -360,7 +360,7 @@ def describe_choice(made: Choice, sample: str) -> str:
 
 
 def solved_mean(stage: Stage, material: Material, folder: Path) -> Mean:
-    """The head of the mean over time as its stage left it in a folder; the layers are as before afterwards."""
+    """The head on the mean over time as its stage left it in a folder; the layers are unchanged afterwards."""
     model, checkpoint = stage_model(stage, material), Checkpoint(folder)
     shipped = model.get_weights()
     checkpoint.load_weights(model, checkpoint.read().best)

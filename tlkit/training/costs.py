@@ -1,4 +1,4 @@
-"""What a run costs, before it starts: memory, estimated from the graph; the ways to come by what stages read; all that is no stage."""
+"""What a run will cost: memory, estimated from the graph; the ways to provide the input of stages; everything besides stages."""
 
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -37,8 +37,8 @@ from tlkit.training.plan import (
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
-PROCESS_BYTES = 48 * 2**20  # that the first steps take whatever the network: traced graphs, threads, primitives
-# Layers that write over their input or only look at it differently; nothing of theirs is kept.
+PROCESS_BYTES = 48 * 2**20  # that the first steps take with any network: traced graphs, threads, primitives
+# Layers that overwrite their input or only reshape it; none of their output is kept.
 _IN_PLACE = (
     keras.layers.InputLayer,
     keras.layers.ReLU,
@@ -46,9 +46,9 @@ _IN_PLACE = (
     keras.layers.Reshape,
     keras.layers.Dropout,
 )
-# The gradient of these needs neither what they read ...
+# The gradient of these needs neither their input ...
 _PASSING = (keras.layers.Add, keras.layers.ZeroPadding2D, keras.layers.AveragePooling2D, keras.layers.Rescaling)
-# ... nor that of these what they made.
+# ... nor that of these their output.
 _LINEAR = (keras.layers.BatchNormalization, *_PASSING)
 
 
@@ -57,7 +57,7 @@ class Memory:
     """Bytes that training takes.
 
     Args:
-        fixed: whatever the batch: weights, gradients and what the optimizer keeps.
+        fixed: independent of the batch: weights, gradients and the state of the optimizer.
         per_image: activations of one image, kept for the gradients, and its input.
     """
 
@@ -80,17 +80,16 @@ def estimate(
 ) -> Memory:
     """The memory of training some layers of a model.
 
-    Every output that a gradient is computed from is kept until then, and the largest exists once more while its own
-    gradient is computed. Gradients exist three times: as computed, as clipped, and in the update. The estimate knows
-    nothing of what the backend's convolutions take for themselves; benchmarks/memory.py holds it against what
-    processes really took.
+    Every output that a gradient is computed from is kept until then, and the largest exists twice while its own
+    gradient is computed. Gradients exist three times: as computed, as clipped, and in the update. The estimate leaves
+    out the workspace of the backend's convolutions; benchmarks/memory.py compares it with what processes took.
 
     Args:
         model: flat functional model.
-        layers: of it that the stage runs and goes back through.
+        layers: of it that the stage runs forward and backward.
         learning: weights that may change.
         optimizer: its name.
-        held: bytes that stay in memory besides, such as decoded images.
+        held: further bytes that stay in memory, such as decoded images.
         averaged: whether it keeps an average of every weight.
     """
     graph, chosen = calls(model), {id(layer): layer for layer in layers}
@@ -122,12 +121,12 @@ def _kept(layer: keras.layers.Layer, readers: list[object]) -> bool:
 
 
 def room() -> tuple[int | None, str]:
-    """Bytes that training may take here, None where nobody says, and whose they are."""
+    """Bytes that training may take here, None where unknown, and of which device."""
     return (_gpu_memory(), "the GPU") if gpus() else (available_memory(), "this machine")
 
 
 def _gpu_memory() -> int | None:
-    """Bytes of the smallest GPU: what JAX may take of it, or all of it as its driver says."""
+    """Bytes of the smallest GPU: what JAX may take of it, or all of it according to its driver."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -148,19 +147,19 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
     return min(parts, rows)
 
 
-# -- The ways to come by what the head and top stages read: views stored or made afresh, the frozen part stored or not ---
+# -- The ways to provide the input of the head and top stages: views stored or fresh, the frozen part stored or not ---
 #
 # Each has its bytes on disk and its seconds; the cheapest that the disk has room for is taken.
 
 HEAD_EPOCHS = 30  # of a head that is not solved
-WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
+WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each output that is not stored
 STARTING, VIEWING = 2.0, 0.8e-3  # seconds: the engine, once; making another view of an image, on one core
 VIEWS_MOST = 8
 VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
 
 def planned_views(options: FinetuneConfig, train: int, most: int = VIEWS_MOST) -> int:
-    """How many stored views of each training image, `most` at most where that is left open; 0 for fresh ones."""
+    """Stored views of each training image, `most` at most where that is left open; 0 for fresh ones."""
     if options.augment == "none":
         return 1
     if options.views is not None:
@@ -168,16 +167,16 @@ def planned_views(options: FinetuneConfig, train: int, most: int = VIEWS_MOST) -
     return int(np.clip(VIEWED_IMAGES // max(train, 1), 1, most))
 
 
-CONVEX = (None, "crossentropy", "mse")  # losses of a linear head that have one least value; None is one of them
+CONVEX = (None, "crossentropy", "mse")  # losses of a linear head with a single minimum; None is one of them
 
 
 def is_convex(options: FinetuneConfig) -> bool:
-    """Whether the head's problem has one solution, which is found: linear, cross-entropy or squared error, no dropout."""
+    """Whether the head's problem is convex and so is solved: linear, cross-entropy or squared error, no dropout."""
     return options.head == "linear" and options.loss in CONVEX and not options.dropout
 
 
 def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:
-    """Epochs of a stage at most, over so many training images; 0 where it is not among those asked for."""
+    """Most epochs of a stage, over so many training images; 0 where it is not among those asked for."""
     if stage not in options.in_stages:
         return 0
     planned = HEAD_EPOCHS if stage == "head" else planned_epochs(train, options.batch_size * options.accumulate)
@@ -193,14 +192,17 @@ def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
 
 # -- How deep, and how long where a high rate is tried ---
 
-LONG = 900.0  # seconds that training deep may take by estimate before it is left to those who ask for it
-TRIAL_PARTS, TRIAL_SHARE = 4, 0.04  # of a trial; and of the stage's updates in each, after which the loss is looked at
-TRIAL_COST = (TRIAL_PARTS + 1) * TRIAL_SHARE  # of the stage's steps: the loss of the start is that of a part of them
-EPOCHS_A_VIEW = 3  # a stored view is worth computing for so many epochs
+LONG = 900.0  # estimated seconds above which training deep is left to those who ask for it
+TRIAL_PARTS, TRIAL_SHARE = (
+    4,
+    0.04,
+)  # of a trial; and the share of the stage's updates in each, after which the loss is checked
+TRIAL_COST = (TRIAL_PARTS + 1) * TRIAL_SHARE  # of the stage's steps: the loss at the start takes as many as a part
+EPOCHS_A_VIEW = 3  # a stored view pays for itself over so many epochs
 
 
 def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:
-    """How many last blocks learn in the top stage, where that is left open, and why.
+    """Settle how many last blocks learn in the top stage, where that is left open.
 
     Args:
         options: what was asked for.
@@ -208,7 +210,7 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
         train: training images.
 
     Returns:
-        The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
+        The options with `blocks`, and the reason in words; the options unchanged and "" where nothing is open.
     """
     if options.blocks or options.third != "last" or "top" not in options.in_stages:
         return options, ""
@@ -225,7 +227,7 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
 
 
-# Options that decide how a stage is trained, with what they are where that is left to tlkit.
+# Options that decide how a stage is trained, with their values where that is left to tlkit.
 LEFT_OPEN: dict[str, object] = {
     "learning_rate": None,
     "epochs": None,
@@ -236,12 +238,12 @@ LEFT_OPEN: dict[str, object] = {
     "loss": None,
     "label_smoothing": None,
 }
-# Tasks whose loss, with smoothed labels, tells how much was forgotten; others were not measured.
+# Tasks whose loss, with smoothed labels, shows how much was forgotten; others were not measured.
 TELLS_LOSSES = {"single": True, "ordinal": False, "multi": False, "number": False}
 
 
 def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
-    """Whether a high rate is tried in the top stage: of few images, where nothing was asked for and it saves epochs."""
+    """Whether a high rate is tried in the top stage: with few images, where nothing was asked for and it saves epochs."""
     batch = asked.batch_size * asked.accumulate
     few = 0 < sizes.train < FREE_FROM and sizes.val > 0
     saves = planned_epochs(sizes.train, batch, *TRIED) < planned_epochs(sizes.train, batch)
@@ -250,7 +252,7 @@ def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
 
 
 def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
-    """The options with the epochs of a stage whose rate is tried, and how many views these are worth at most."""
+    """The options with the epochs of a stage whose rate is tried, and the most views that pay over these."""
     epochs = planned_epochs(train, options.batch_size * options.accumulate, *TRIED)
     return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // EPOCHS_A_VIEW))
 
@@ -274,7 +276,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Ways:
-    """What there is to choose from.
+    """The possible ways.
 
     Args:
         anatomy: of the classifier; its options say what is asked for.
@@ -288,7 +290,7 @@ class Ways:
 
     @property
     def _views(self) -> int:
-        """As many as are planned."""
+        """The planned number of views."""
         return planned_views(self.anatomy.options, self.sizes.train, self.most)
 
     @property
@@ -303,15 +305,15 @@ class Ways:
         return sorted(fitting, key=self._rank) or [min(ways, key=lambda way: way.bytes)]
 
     def _rank(self, way: Way) -> float:
-        """Seconds; computing anything twice has to save some to be worth it, for the next run finds what is stored."""
+        """Seconds, plus a charge for what is computed repeatedly, since the next run can reuse what is stored."""
         again = (way.views == 0) + len(self.anatomy.inputs) - len(way.stored)
         return way.seconds + WORTH_COMPUTING_AGAIN * again
 
     def _possible(self) -> list[Way]:
         names, options = self.anatomy.inputs, self.anatomy.options
-        least = 0 if self.anatomy.head_reads == "grid" else 1  # pooled features take next to nothing
+        least = 0 if self.anatomy.head_reads == "grid" else 1  # pooled features take hardly any space
         views = [self._views]
-        # A convex head is solved on a fixed set of views; fresh ones are for those who ask for them.
+        # A convex head is solved on a fixed set of views; fresh ones are used only if asked for.
         if self._free and not is_convex(options):
             views.append(0)
         return [
@@ -321,7 +323,7 @@ class Ways:
         ]
 
     def _shrunk(self, way: Way) -> Way:
-        """With as many views as the disk can hold, unless their number was asked for."""
+        """The way with as many views as the disk can hold, unless their number was asked for."""
         while self._free and way.views > 1 and self.bytes(way) > self.sizes.disk:
             way = replace(way, views=way.views - 1)
         return replace(way, bytes=self.bytes(way))
@@ -334,7 +336,7 @@ class Ways:
         return self.sizes.total + max(0, way.views - 1) * self.sizes.train
 
     def extraction_seconds(self, way: Way, pace: Pace) -> float:
-        """Of computing what is stored, from an empty store."""
+        """Seconds of computing what is stored, from an empty store."""
         if not way.stored:
             return 0.0
         total, images = self.sizes.total, self._images(way)
@@ -343,7 +345,7 @@ class Ways:
         return STARTING + forward * images + self.sizes.reading * total + viewing
 
     def _priced(self, way: Way, pace: Pace) -> Way:
-        """Seconds of extraction, and of what the head and top stages compute and read."""
+        """The way with the seconds of extraction, and of what the head and top stages compute and read."""
         options = self.anatomy.options
         seconds = self.extraction_seconds(way, pace) + way.bytes * pace.disk
         seconds += stage_epochs(options, "top", self.sizes.train) * pace.step * self.sizes.train
@@ -361,7 +363,7 @@ class Ways:
         return replace(way, seconds=seconds)
 
     def decisions(self, ways: list[Way], pace: Pace) -> tuple[Decision, ...]:
-        """The chosen way, the first, against the others; and what it takes on disk."""
+        """The chosen way, which is the first, compared with the others; and its size on disk."""
         chosen, *others = ways
         how = "measured" if pace.measured else "estimated"
         views = f"about {duration(chosen.seconds)} in all ({how})"
@@ -384,8 +386,8 @@ class Ways:
 
 
 # -- What a run takes besides extraction and its stages: the audit, the choice of what ships, the answering file, evaluation,
-# report. Seconds are those of a machine on which `minutes.slowness` is 1; benchmarks/results/scale.md has what they were
-# taken from ---
+# report. Seconds are those of a machine on which `minutes.slowness` is 1; benchmarks/results/scale.md has the
+# measurements ---
 
 # Phases of a run
 AUDITING, CHOOSING, EVALUATING = "auditing", "choosing what ships", "evaluating"
@@ -395,12 +397,12 @@ class Cost(NamedTuple):
     """Seconds of a part of a run.
 
     Args:
-        fixed: whatever the images.
+        fixed: independent of the images.
         image: more for each image.
         pair: more for each two images, of which the audit compares all.
         answer: more for each image and class.
         label: more for each class.
-        judges: whether it fits classifiers, which is left out where there are too many answers for that.
+        judges: whether it fits classifiers, which is skipped where there are too many answers for that.
     """
 
     fixed: float
@@ -411,7 +413,7 @@ class Cost(NamedTuple):
     judges: bool = False
 
     def seconds(self, images: int, classes: int) -> float:
-        """Of so many images in so many classes."""
+        """Seconds for so many images in so many classes."""
         pairs = images * (images - 1) / 2
         answers = 0 if self.judges and too_many(images, classes) else images * classes
         each = self.image * images + self.pair * pairs + self.answer * answers
@@ -423,11 +425,11 @@ COSTS = {
     CHOOSING: Cost(0.3, image=3e-5),
     EVALUATING: Cost(3.5, image=2e-4, answer=2e-7, label=4e-3),
 }
-"""A row for each part that takes long enough to be waited for."""
+"""A row for each part that takes noticeable time."""
 
 
 def parts(names: Iterable[str], images: int, classes: int, slowness: float) -> tuple[tuple[str, float], ...]:
-    """What these parts of a run are expected to take, with the name of each.
+    """The expected seconds of these parts of a run, with the name of each.
 
     Args:
         names: among `COSTS`.

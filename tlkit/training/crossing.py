@@ -1,12 +1,12 @@
-"""Too few images to hold any out: what validation would decide is cross-validated, and every image trains.
+"""Too few images to hold any out: cross-validation decides in place of validation, and every image trains.
 
-    checkpoints/folds/1.npz         what the candidates of a fold say of the images it held out
+    checkpoints/folds/1.npz         logits of the candidates of a fold for the images it held out
                      /1/STAGE/      its stages while they train
 
-In each fold the whole of the training is done without the images held out, which the candidates are then asked about:
-the probe, what each stage ends with, what lies between. Every training image is held out once, so that together they
-are a validation set as large as the training set; what wins on it is trained anew on all images. No epoch is chosen in
-a fold and none in the end: each stage runs all its epochs, at the end of which its rate is zero.
+In each fold the whole training is done without the images held out, and the candidates (the probe, the end of each
+stage, interpolations) then predict these. Every training image is held out once, so that together they are a
+validation set as large as the training set; what wins on it is retrained on all images. No epoch is chosen, in the
+folds or at the end: each stage runs all its epochs, after which its rate is zero.
 """
 
 import shutil
@@ -53,8 +53,8 @@ FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 poi
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 PHASE = "cross-validating"
-BEGINNING = 4.0  # seconds that a stage takes to begin with, once for all folds: its step is traced and compiled
-AROUND = 1.5  # seconds of each stage of each fold besides its steps: the solved head, weights kept, what candidates say
+BEGINNING = 4.0  # seconds that a stage takes to start, once for all folds: its step is traced and compiled
+AROUND = 1.5  # seconds of each stage of each fold besides its steps: the solved head, saving weights, predictions of candidates
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Crossed:
         choice: what ships; None where there was nothing to choose from.
         logits: float32 (n, K) of what ships, of the training images, each from a network that had not seen it; n is 0
             where none could be held out.
-        labels: their truth, one row an image.
+        labels: their truth, one row for each image.
         note: what the report says of it.
     """
 
@@ -76,9 +76,9 @@ class Crossed:
 
 
 def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits:
-    """The split without validation images where they would be too few to choose by: then they train.
+    """The split, with the validation images moved to training where they would be too few to choose by.
 
-    They stay where the images came with them, where an option needs them, and with several labels an image.
+    They stay where the images came with a split, where an option needs them, and with several labels per image.
 
     Raises:
         TlkitError: cross-validation was asked for, and an image may have several labels.
@@ -115,7 +115,7 @@ def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
 
 
 def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> str:
-    """Why nothing could check what fine-tuning does, so that it is left out; "" where something can, or need not."""
+    """Why nothing could check fine-tuning, so that it is left out; "" where something can, or need not."""
     if not _replaces_validation(config, dataset, splits) or not gradient_stages(plan):
         return ""
     train, folds = len(splits.indices("train")), folds_of(config, dataset, splits)
@@ -159,7 +159,7 @@ def folds_of(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> list[n
 
 
 def _indivisible(dataset: Dataset, splits: Splits) -> str:
-    """Why there are no folds: the first class that they would part, or what stands for one."""
+    """Why there are no folds: the first class (or stratum) that cannot be divided."""
     rows = splits.indices("train")
     codes, units = strata(dataset.truth[rows]), groups_of_all(dataset)[rows]
     alone = [code for code in np.unique(codes).tolist() if len(np.unique(units[codes == code])) < 2]
@@ -172,13 +172,13 @@ def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Split
 
 
 def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> float:
-    """That cross-validation is expected to take; 0 where there is none."""
+    """Seconds that cross-validation is expected to take; 0 where there is none."""
     replaced = _replaces_validation(config, dataset, splits)
     return _seconds(plan, config, len(folds_of(config, dataset, splits))) if replaced else 0.0
 
 
 def _seconds(plan: Plan, config: FinetuneConfig, folds: int) -> float:
-    """Of so many folds, which share one traced step of each stage; side by side where there are workers."""
+    """Seconds of so many folds, which share one traced step of each stage and run in parallel where there are workers."""
     trained = gradient_stages(plan)
     if not trained or not folds:
         return 0.0
@@ -188,10 +188,10 @@ def _seconds(plan: Plan, config: FinetuneConfig, folds: int) -> float:
 
 
 def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
-    """Where there are no validation images but should be: choose what ships by cross-validation.
+    """Choose what ships by cross-validation, where it replaces validation images.
 
     Returns:
-        The plan, with the head's stage alone where the probe ships; and what was found, None where there is
+        The plan, with only the head's stage where the probe ships; and what was found, None where there is
         validation or none was wanted.
     """
     rows, config = material.rows("train"), material.config
@@ -219,7 +219,7 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
 def _given(
     plan: Plan, checkpoints: Path, material: Material, folds: Sequence[np.ndarray], story: Story
 ) -> list[list[Entry]]:
-    """What the candidates of each fold say of the images it held out; the layers are as before afterwards."""
+    """The predictions of each fold's candidates for the images it held out; the layers are unchanged afterwards."""
     places = [checkpoints / "folds" / f"{number}.npz" for number in range(1, len(folds) + 1)]
     lacking = [number for number, place in enumerate(places) if not place.is_file()]
     work = _Folds(plan, material, folds, checkpoints / "folds")
@@ -240,7 +240,7 @@ def _given(
 
 
 class _Folds:
-    """A fold by its number, trained from the weights that the layers have now; pickled, in any process.
+    """Trains a fold by its number, from the weights that the layers have now; pickled, in any process.
 
     Args:
         folder: for checkpoints; None in another process, where they go with the fold.
@@ -258,7 +258,7 @@ class _Folds:
         self.material.classifier.model.set_weights(self.start)
 
     def __call__(self, number: int) -> tuple[list[Entry], float]:
-        """What its candidates say of the images it held out, and the seconds it took."""
+        """The predictions of its candidates for the images it held out, and the seconds it took."""
         began = time.monotonic()
         self.begin()
         with nullcontext(self.folder) if self.folder else scratch() as folder:
@@ -267,17 +267,17 @@ class _Folds:
 
 
 class Traced:
-    """Stages that are trained several times, as in each fold: what was traced for the first of them serves the others.
+    """Stages that are trained several times, as in each fold: they reuse what was traced the first time.
 
-    Every time the optimizer begins as when it was made. What a trace holds for good has to be the same, or the stage is
-    compiled anew: its settings, what the loss adds, the layers that learn, and the weights of those that do not.
+    The optimizer starts from its initial state each time. If anything that is constant in a trace differs, the stage is
+    recompiled: its settings, what the loss adds, the layers that learn, and the weights of those that do not.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
 
     def ready(self, stage: Stage, material: Material) -> Ready:
-        """The stage as if it had been compiled just now."""
+        """The stage as if it had just been compiled."""
         examples, kept = examples_of(stage, material), self._kept.get(stage.name)
         held: tuple[Any, ...] = (stage, examples.updates)
         if material.config.balance in ADJUSTING:
@@ -292,7 +292,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A stage's model and epoch, and how they were when they were compiled."""
+    """A stage's model and epoch, and their state when they were compiled."""
 
     model: keras.Model
     epoch: Epoch
@@ -309,8 +309,10 @@ class _Kept:
         return cls(model, ready.epoch, held, learns, _frozen(model), optimizer, optimizer.state())
 
     def serves(self, held: tuple[Any, ...]) -> bool:
-        """Whether a trace of it is right for what is held now; its layers learn or do not as when it was compiled."""
-        if held != self.held or self.model.optimizer is not self.optimizer:  # memory ran out, so it takes other parts
+        """Whether its trace is valid for what is held now; which of its layers learn is then as when it was compiled."""
+        if (
+            held != self.held or self.model.optimizer is not self.optimizer
+        ):  # memory ran out, so its updates have other parts
             return False
         for layer, learns in zip(self.model.layers, self.learns, strict=True):
             layer.trainable = learns
@@ -318,13 +320,13 @@ class _Kept:
 
 
 def _frozen(model: keras.Model) -> list[np.ndarray]:
-    """The weights of its layers that do not learn."""
+    """The weights of the frozen layers of a model."""
     layers = [layer for layer in model.layers if not layer.trainable]
     return [np.array(keras.ops.convert_to_numpy(weight)) for layer in layers for weight in layer.weights]
 
 
 def _fold(plan: Plan, material: Material, traced: Traced, held: np.ndarray, folder: Path) -> list[Entry]:
-    """Train without the images held out, bool over the training images, and ask the candidates about them."""
+    """Train without the images held out, bool over the training images, and predict these with each candidate."""
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
     kept = np.flatnonzero(~held)
@@ -353,7 +355,7 @@ def _write(path: Path, given: Sequence[Entry]) -> None:
 
 def _read(path: Path) -> list[Entry]:
     with (
-        reading(path, "delete it and run the same command again: it is computed once more."),
+        reading(path, "delete it and run the same command again: it is then recomputed."),
         np.load(path, allow_pickle=False) as arrays,
     ):
         return [Entry(name.partition("|")[2], name.partition("|")[0], arrays[name]) for name in arrays.files]

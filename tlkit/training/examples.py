@@ -1,4 +1,4 @@
-"""What a stage learns from: features of stored views, or views made afresh; in an order that a seed fixes.
+"""What a stage learns from: features of stored views, or fresh views; in an order fixed by a seed.
 
 The order of epoch e depends on (seed, e) alone, so that a resumed stage sees what it would have seen.
 """
@@ -28,12 +28,12 @@ Taker = Callable[[np.ndarray, np.ndarray], Taken]
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
 ENGINE_BATCH = 32
-CHUNK_BYTES = 4 * 2**20  # so many bytes of small batches are read, and run without Python in between, at once
+CHUNK_BYTES = 4 * 2**20  # bytes of small batches that are read together and run without Python in between
 CHUNK_STEPS = 16
 
 
 def stored_reader(views: Sequence[Rows], seed: int) -> Reader:
-    """Read stored features; in every epoch each image shows one of its views, drawn by (seed, epoch).
+    """Read stored features; in every epoch each image is seen in one of its views, drawn by (seed, epoch).
 
     Args:
         views: the same images, one entry for each view.
@@ -54,7 +54,7 @@ def stored_reader(views: Sequence[Rows], seed: int) -> Reader:
 
 
 def computed_reader(pixels: Reader, engine: Engine) -> Reader:
-    """Read pixels through a frozen network, every time they are asked for."""
+    """Read pixels through a frozen network, recomputed each time."""
 
     def read(positions: np.ndarray, epoch: int) -> np.ndarray:
         starts = range(0, len(positions), ENGINE_BATCH)
@@ -65,7 +65,7 @@ def computed_reader(pixels: Reader, engine: Engine) -> Reader:
 
 
 class PixelReader:
-    """Read decoded pixels (b, H, W, 3), another view of each image in every epoch.
+    """Read decoded pixels (b, H, W, 3), a different view of each image in every epoch.
 
     Pixels stay in memory between epochs where they fit, and are decoded again where they do not.
 
@@ -107,12 +107,12 @@ def pixel_bytes(images: int, height: int, width: int) -> int:
 
 # -- MixUp and CutMix ----------------------------------------------------------------------------
 #
-# MixUp and CutMix: training rows made of two, their labels mixed like them.
+# Each training row is a mixture of two, and so are its labels.
 #
-# Both work on what a stage reads, pixels or the stored output of the frozen prefix; mixing there is manifold mixup (Verma
-# et al. 2019), and costs nothing that was not paid for already. Keras's layers MixUp and CutMix are for pixels in the input
-# pipeline and draw from a state of their own; here everything follows from (seed, epoch, position), so that a resumed run
-# sees what it would have seen, however its updates are divided.
+# Both work on the input of a stage, pixels or the stored output of the frozen prefix; mixing the latter is manifold mixup
+# (Verma et al. 2019), at no further cost. Keras's layers MixUp and CutMix are for pixels in the input pipeline and draw
+# from a state of their own; here everything follows from (seed, epoch, position), so that a resumed run sees what it would
+# have seen, however its updates are divided.
 
 # Both shares are drawn from Beta(a, a).
 CONCENTRATIONS = {"mixup": 0.2, "cutmix": 1.0}  # Zhang et al. 2018 for ImageNet; Yun et al. 2019
@@ -131,7 +131,7 @@ class Mixing:
     seed: int
 
     def draw(self, count: int, epoch: int) -> np.ndarray:
-        """Float64 (count, 3) in 0..1: the share that each row keeps of itself, at least a half; where a cut is centred."""
+        """Float64 (count, 3) in 0..1: the share of itself that each row keeps, at least a half; the centre of a cut."""
         random = np.random.default_rng((self.seed, epoch, 2))
         concentration = CONCENTRATIONS[self.how]
         share = random.beta(concentration, concentration, count)
@@ -174,7 +174,7 @@ def _mixed(rows: np.ndarray, others: np.ndarray, drawn: np.ndarray) -> tuple[np.
 
 
 def _cut(rows: np.ndarray, others: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A rectangle of each row comes from the other one (CutMix, Yun et al. 2019); shares are of the area it really has."""
+    """A rectangle of each row comes from the other one (CutMix, Yun et al. 2019); shares are of its actual area."""
     height, width = rows.shape[1:3]
     side = np.sqrt(1 - drawn[:, 0])
     inside = [_between(drawn[:, 1], side, height), _between(drawn[:, 2], side, width)]
@@ -193,12 +193,12 @@ def _between(centre: np.ndarray, side: np.ndarray, cells: int) -> np.ndarray:
 
 
 class Chunk(NamedTuple):
-    """Several batches of one shape, ready to be run one after the other.
+    """Several batches of one shape, ready to be run in sequence.
 
     Args:
         inputs: (steps, b, ...).
-        labels: one-hot, or several a row, or mixed of such, float32 (steps, b, K); zero in a row that only fills its
-            batch up.
+        labels: one-hot, multi-hot, or mixtures of these, float32 (steps, b, K); zero in a row that only pads its
+            batch.
         weights: float32 (steps, b); zero in such a row.
     """
 
@@ -211,21 +211,21 @@ class Chunk(NamedTuple):
 class Examples:
     """Shuffled training batches, all of one shape, so that the training step is compiled once.
 
-    The images of an epoch are shared out evenly over its updates, `batch_size` at most. An update may be taken in
-    `parts`, whose gradients are added up. What does not divide evenly is filled up with rows of weight zero, and the
-    others of that update weigh more for it: the mean is over real images, however an update is divided.
+    The images of an epoch are distributed evenly over its updates, `batch_size` at most. An update may be divided into
+    `parts`, whose gradients are added up. Uneven batches are padded with rows of weight zero, and the others of that
+    update weigh correspondingly more: the mean is over real images, however an update is divided.
 
     Args:
         read: positions and epoch to inputs.
         labels: int (N,); or (N, K), 1 where the image has the class, where it may have several.
         weights: float32 (N,) of the images.
         classes: K.
-        batch_size: images an update, at most.
-        parts: batches an update.
+        batch_size: images per update, at most.
+        parts: batches per update.
         seed: of the order.
         equally: whether every class is drawn equally often instead of every image once.
-        mixing: of each row with the next one of its update, None for rows as they are.
-        devices: among which the rows of each batch divide.
+        mixing: of each row with the next one of its update, None for no mixing.
+        devices: among which the rows of each batch are divided.
         passes: how many times an epoch goes through the images, each time in another order.
     """
 
@@ -248,12 +248,12 @@ class Examples:
 
     @property
     def updates(self) -> int:
-        """Updates an epoch."""
+        """Updates per epoch."""
         return self.passes * self._updates
 
     @property
     def _updates(self) -> int:
-        """Updates that go once through the images."""
+        """Updates of one pass through the images."""
         return -(-len(self.labels) // self.batch_size)
 
     @property
@@ -262,7 +262,7 @@ class Examples:
         return self.devices * -(-len(self.labels) // (self._updates * self.parts * self.devices))
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An epoch: positions int (steps, b), whom each is mixed with, and by what its weight is multiplied, 0 to fill."""
+        """An epoch: positions int (steps, b), their mixing partners, and factors of their weights, 0 for padding."""
         random = np.random.default_rng((self.seed, epoch))
         size = self.part_size * self.parts
         positions, partners = np.empty((2, self.updates, size), np.int64)
@@ -275,7 +275,7 @@ class Examples:
         return positions.reshape(shape), partners.reshape(shape), scales.reshape(shape)
 
     def _shared_out(self, random: np.random.Generator) -> list[np.ndarray]:
-        """The positions of the updates that go once through the images."""
+        """The positions of the updates of one pass through the images."""
         shuffled = drawn_equally(self.labels, random) if self.equally else random.permutation(len(self.labels))
         return np.array_split(shuffled, self._updates)
 
@@ -284,7 +284,7 @@ class Examples:
 
         Args:
             epoch: which, from 0.
-            place: puts an array where the backend wants it; called in that thread.
+            place: moves an array to where the backend needs it; called in that thread.
         """
         positions, partners, scales = self.order(epoch)
         row_bytes = self.read(positions[0, :1], epoch).nbytes
@@ -301,14 +301,14 @@ class Examples:
         return in_order(make, range(0, len(positions), steps), threads=1, ahead=2)
 
     def _targets(self, positions: np.ndarray) -> np.ndarray:
-        """Float32 (n, K): one-hot, or several a row."""
+        """Float32 (n, K): one-hot or multi-hot."""
         return self.task.as_targets(self.labels[positions], self.classes).astype(np.float32)
 
     def _plain(self, epoch: int) -> Taker:
         return lambda here, others: (self.read(here, epoch), self._targets(here), self.weights[here])
 
     def _mixed(self, mixing: Mixing, epoch: int) -> Taker:
-        """Whatever is mixed in is mostly in the same batch, and read once."""
+        """Mixing partners are mostly in the same batch, and are read once."""
         drawn = mixing.draw(len(self.labels), epoch)
 
         def take(here: np.ndarray, others: np.ndarray) -> Taken:

@@ -1,7 +1,7 @@
-"""One stage by gradient descent: measured every epoch, checkpointed, its end kept, or its best epoch if asked for.
+"""One stage by gradient descent: measured every epoch, checkpointed; its last epoch is kept, or its best if asked for.
 
-The schedule ends with a rate of zero, and what it ends with is what the stage has made: the best of forty epochs on 37
-validation images would be the luckiest. With a patience, which may break the schedule off, the best epoch is kept.
+The schedule ends with a rate of zero, and its last epoch is the result of the stage: the best of forty epochs on 37
+validation images would be the luckiest. With a patience, which may end the schedule early, the best epoch is kept.
 Either way the start is kept where it is better, so that no stage ends worse on validation than it began.
 """
 
@@ -35,7 +35,7 @@ from tlkit.training.passes import EVALUATION_BATCH, Call, compiled, predict
 # -- An epoch of training steps at the backend's best compiled pace ---
 #
 # With TensorFlow a chunk of batches runs as one graph, loop included; with JAX every batch is one compiled call that
-# returns before it is done, so that Python is ahead of the device. Keras's `fit` takes 13 to 70 % longer for the same
+# returns before it is done, so that Python runs ahead of the device. Keras's `fit` takes 13 to 70 % longer for the same
 # steps, the more the shorter they are (benchmarks/training_step.py).
 
 # (logits, labels, weights) of a batch -> the sum of `Task.scores`
@@ -47,11 +47,11 @@ class Epoch:
     """One epoch: (examples, number) -> (mean loss, accuracy) over it, of the weights as they were at each step.
 
     Args:
-        run: does it.
-        compiling: seconds of the first one that went into tracing and compiling, as far as the backend tells them apart.
+        run: trains it.
+        compiling: seconds of the first one spent on tracing and compiling, as far as the backend separates them.
         known: whether that was done before the stage began.
-        follows: whether its steps take up a change of the schedule of the rate, without being compiled anew.
-        within: what it runs within, begun anew for each; it decides what the steps multiply in.
+        follows: whether its steps follow a change of the rate schedule without being recompiled.
+        within: a context entered anew for each epoch; it decides the precision of the steps.
     """
 
     run: Callable[[Examples, int], tuple[float, float]]
@@ -67,12 +67,12 @@ class Epoch:
 
 
 def build_epoch(model: keras.Model, *, task: Task = SINGLE, precision: str = "float32") -> Epoch:
-    """The training loop of a compiled model, compiled for its backend; compile the model anew, build it anew.
+    """The training loop of a compiled model, compiled for its backend; rebuild it after recompiling the model.
 
     Args:
         model: compiled.
         task: what counts as right depends on it.
-        precision: what its grids are multiplied in, `float32` or `bfloat16`; weights, their gradients and the loss are float32.
+        precision: in which its grids are multiplied, `float32` or `bfloat16`; weights, their gradients and the loss are float32.
     """
     epoch = _LOOPS[keras.backend.backend()](model, task.hits)
     epoch.within = partial(computing_in, model, precision)
@@ -106,9 +106,9 @@ def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
     def ready(*arrays: Any) -> tuple[Any, Any]:
         if not epoch.compiling:
             started = time.perf_counter()
-            # For any number of steps: the last chunk of an epoch has fewer, and would be traced for itself.
+            # For any number of steps: the last chunk of an epoch has fewer, and would be traced again.
             run.get_concrete_function(*(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays))
-            run(*(array[:0] for array in arrays))  # not a step is taken; the graph is optimised
+            run(*(array[:0] for array in arrays))  # no step is taken, but the graph is optimised
             epoch.compiling = time.perf_counter() - started
         return run(*arrays)
 
@@ -134,7 +134,7 @@ def _jax(model: keras.Model, hits_of: Hits) -> Epoch:
         return state, others, loss, hits_of(logits, chunk.labels, chunk.weights)
 
     shared = sharing(model)
-    # Only what every step replaces is given away: frozen weights may be in use elsewhere.
+    # Only what every step replaces is donated: frozen weights may be in use elsewhere.
     compiled = jax.jit(step, donate_argnums=0, out_shardings=shared.replicated()) if model.jit_compile else step
 
     def epoch(examples: Examples, number: int) -> tuple[float, float]:
@@ -216,11 +216,11 @@ class Validation:
 
     @property
     def name(self) -> str:
-        """What the first number of a score is."""
+        """The name of the first number of a score."""
         return of_truth(self.labels).score
 
     def measure(self, model: keras.Model, batch_size: int | None = None, call: Call | None = None) -> Score | None:
-        """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image.
+        """(accuracy, log loss) of the model's logits, None without images; for several labels, the F1 of each image.
 
         `call` is the model, compiled for many rounds.
         """
@@ -238,10 +238,10 @@ class Stopping:
         epochs: at most.
         patience: epochs without improvement before stopping, and then the best epoch is kept; None for never: the
             last one is, if it is better than the start.
-        budget: the time there is, begun with the stage; `epochs` then is how many more fit by expectation, and is
-            settled again after each.
+        budget: the time available, from the start of the stage; `epochs` is then how many are expected to fit, and is
+            updated after each.
         least: epochs after which the stage ends where it `is_exhausted`; 0 for never.
-        expected: seconds that the plan says.
+        expected: seconds according to the plan.
     """
 
     epochs: int
@@ -255,8 +255,8 @@ class Steps(NamedTuple):
     """How the steps of a stage are computed.
 
     Args:
-        compile_for: compiles the model for updates in so many parts.
-        precision: what its grids are multiplied in, see `build_epoch`.
+        compile_for: compiles the model for updates with so many parts.
+        precision: in which its grids are multiplied, see `build_epoch`.
         ready: an epoch of the model, compiled and traced before; None where that is still to be done.
     """
 
@@ -280,19 +280,19 @@ def fit(
     checkpoint: Checkpoint,
     story: Story,
 ) -> State:
-    """Train a model from where its checkpoint stands, and leave it with the weights that the stage keeps.
+    """Train a model from its checkpoint on, and leave it with the weights that the stage keeps.
 
-    When memory runs out, the epoch is begun again with its updates taken in twice as many parts.
+    When memory runs out, the epoch is restarted with its updates divided into twice as many parts.
 
     Args:
         model: its weights are those the stage starts from.
         steps: how they are computed.
-        examples: with the parts to begin with.
-        validation: what the epochs are measured on; without images the last one is kept unseen.
+        examples: with the initial number of parts.
+        validation: what the epochs are measured on; without images the last one is kept unmeasured.
         stage: name, for the history.
         stopping: when it ends.
         checkpoint: of this stage.
-        story: told about every epoch.
+        story: reports every epoch.
     """
     state, epochs, budget = checkpoint.read(), stopping.epochs, stopping.budget
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
@@ -321,7 +321,7 @@ def fit(
                 raise
             examples = replace(examples, parts=2 * examples.parts)
             story.say(
-                f"  {stage}: out of memory; an update of {examples.batch_size} images is now taken in "
+                f"  {stage}: out of memory; an update of {examples.batch_size} images is now divided into "
                 f"{examples.parts} parts of {examples.part_size}, from the start of the epoch"
             )
             _begin_again(model, steps.compile_for, examples.parts, checkpoint, state)
@@ -338,7 +338,7 @@ def _goes_on(state: State, epochs: int, stopping: Stopping) -> bool:
 
 
 def _corrected(state: State, epoch: Epoch, epochs: int, expected: float, stage: str) -> str:
-    """What the stage takes by the pace of its first epoch, against what the plan says."""
+    """The expected time of the stage by the pace of its first epoch, against that of the plan."""
     first = state.seconds - epoch.compiling
     seconds = epoch.compiling + first * epochs
     planned = f"as planned ({clock(expected)})" if 1 / 1.5 < seconds / expected < 1.5 else f"not {clock(expected)}"
@@ -351,7 +351,7 @@ def _is_cut_short(state: State, epochs: int, stopping: Stopping) -> bool:
 
 
 def _or_the_start(state: State, cut_short: bool) -> State:
-    """Keep the start where it is better than what would be kept, or all else is of a high rate still (docs/log.md)."""
+    """Keep the start where it is better than what would be kept, or all epochs are from a high rate (docs/log.md)."""
     held_out = state.history[0]["val_accuracy"]
     if held_out is None or state.best_score is None:
         return state
@@ -372,8 +372,8 @@ def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: St
 def _begin_again(
     model: keras.Model, compile_for: Callable[[int], None], parts: int, checkpoint: Checkpoint, state: State
 ) -> None:
-    """Compile for other parts, with weights and optimizer as they were after the last whole epoch."""
-    if not state.latest:  # not a step was taken yet
+    """Compile for other parts, with weights and optimizer as they were after the last complete epoch."""
+    if not state.latest:  # no step was taken yet
         compile_for(parts)
         return
     compile_for(state.parts)
@@ -384,7 +384,7 @@ def _begin_again(
 
 
 def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
-    """Go on from the last epoch: where averages are kept, a file holds them as the weights and these in their place."""
+    """Resume from the last epoch: where averages are kept, a file holds averages and weights exchanged."""
     checkpoint.load_weights(model, state.latest)
     exchange_averages(model.optimizer)
 
@@ -393,8 +393,8 @@ def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
 class _Run:
     """What stays the same over the epochs of a stage.
 
-    `call` is the model between steps, `picks` says whether its best epoch is kept or its last, `expected` how many seconds the plan
-    has for it.
+    `call` is the model between steps, `picks` says whether its best epoch is kept or its last, `expected` is the number of
+    seconds in the plan.
     """
 
     model: keras.Model
@@ -421,13 +421,13 @@ class _Run:
         return state
 
     def epoch(self, state: State, examples: Examples, run: Epoch, epochs: int) -> State | None:
-        """Train for one epoch of `epochs`, measure, record, checkpoint; None when the loss is no longer a number."""
+        """Train for one epoch of `epochs`, measure, record, checkpoint; None when the loss is no longer finite."""
         began, done = time.monotonic(), state.epoch + 1
         _reset_dropout(self.model, state.epoch)
         loss, accuracy = run(examples, state.epoch)
         if not np.isfinite(loss):
             return None
-        exchange_averages(self.model.optimizer)  # which are what is measured and kept; training goes on without them
+        exchange_averages(self.model.optimizer)  # the averages are measured and kept; training goes on without them
         score = self.validation.measure(self.model, _evaluation_batch(examples), self.call)
         rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
         row = history_row(self.stage, done, train=(accuracy, loss), held_out=score, learning_rate=rate, seconds=seconds)
@@ -463,12 +463,12 @@ def rank(score: Score) -> tuple[float, float]:
 
 
 def _evaluation_batch(examples: Examples) -> int | None:
-    """Inputs at a time; fewer where memory ran out, else as many as are worth it."""
+    """Inputs at a time; fewer where memory ran out, else as many as pay."""
     return None if examples.parts == 1 else max(1, EVALUATION_BATCH // examples.parts)
 
 
 def _reset_dropout(model: keras.Model, epoch: int) -> None:
-    """Start dropout from (its seed, epoch): Keras does not store how far its random numbers are."""
+    """Start dropout from (its seed, epoch): Keras does not store the state of its random numbers."""
     for number, layer in enumerate(model.layers):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:

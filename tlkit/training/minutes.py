@@ -1,10 +1,10 @@
-"""`--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes.
+"""`--minutes`: what fits into them is planned before anything is computed, except the epochs, which are settled on the way.
 
-Time buys depth first: a stage cut short by half loses the probe, one of few blocks gains little on it, so the deepest
-that has its epochs, or most of them, is taken (docs/log.md). Where many images train that is every block, on views made
-afresh, which a run without a limit does not do unless asked; then what such a run plans; then less. Then time buys views,
-then epochs. More of them than a stage can use are not trained: the run ends early. The network itself is the user's
-choice and stays.
+Time goes to depth first: a stage cut to half its epochs is worse than the probe, and one of few blocks gains little on it,
+so the deepest stage that has its epochs, or most of them, is taken (docs/log.md). With many training images that is every
+block, on fresh views, which a run without a limit does not do unless asked; then what such a run plans; then less. Then
+time goes to views, then to epochs. No more are trained than a stage can use: the run ends early. The network itself is
+the user's choice and stays.
 """
 
 import itertools
@@ -36,20 +36,20 @@ from tlkit.training.plan import (
 )
 from tlkit.training.planner import measured_step
 
-EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
-WORTH_MORE = 1.1  # times as many epochs; fewer more are noise
-SLACK = 0.02  # of the promise, that an epoch may end late
-COMPILING = 4.0  # seconds of a machine like this one: the training step, for the first epoch
+EPOCHS_FEWEST = 3  # fewer leave no room to complete the schedule, and make the network worse
+WORTH_MORE = 1.1  # times as many epochs; a smaller increase is noise
+SLACK = 0.02  # of the promise, in case an epoch ends late
+COMPILING = 4.0  # seconds of a machine of `slowness` 1: the training step, for the first epoch
 TRACING = 1.5  # seconds likewise: a network that is read, for the first batch
 FINISHING = 4.0  # seconds likewise: calibration, evaluation, saving, the report
 FINISHING_IMAGE = 1e-3  # seconds likewise, for each image
-PASSES_BACK = 2.0  # what a training step takes more than the pass through the network in it
+PASSES_BACK = 2.0  # the time of a training step beyond its forward pass, in forward passes
 CANDIDATES = 8  # passes over the validation images for the choice of what ships
-PLAIN_WORK = 0.00055  # seconds that the work of `slowness` takes on a machine like this one
+PLAIN_WORK = 0.00055  # seconds that the work of `slowness` takes on a machine of `slowness` 1
 
 
 def slowness() -> float:
-    """Seconds of this machine, now, for each second of the one that this file's constants are from; 0.5 at least."""
+    """Seconds of this machine, now, for each second of the machine that the constants of this file are from; at least 0.5."""
 
     def work() -> float:
         started = time.perf_counter()
@@ -61,14 +61,14 @@ def slowness() -> float:
 
 @dataclass
 class Budget:
-    """How much of the promise is left.
+    """The time that is left of the promise.
 
     Args:
         minutes: promised.
         began: when, by `clock`.
-        clock: seconds, going on evenly.
+        clock: a monotonic clock, in seconds.
         after: seconds to keep for what follows training.
-        compiling: seconds that the first epoch takes longer than the others.
+        compiling: seconds that the first epoch takes in addition.
     """
 
     minutes: float
@@ -91,12 +91,12 @@ class Budget:
         return 60 * self.minutes - self.spent - self.after
 
     def set_aside(self, *, step: float, forward: float, val: int, total: int, pace: float) -> None:
-        """Keep what the end of a run takes.
+        """Reserve the time that the end of a run takes.
 
         Args:
             step: seconds of a training step, for each image.
             forward: seconds of a pass through the whole network, for each image.
-            val: images that what ships is chosen by.
+            val: images used to choose what ships.
             total: images.
             pace: this machine's `slowness`.
         """
@@ -105,21 +105,21 @@ class Budget:
         self.after = passes + pace * (FINISHING + FINISHING_IMAGE * total + 3 * TRACING)
 
     def begin(self, epoch_seconds: float, most: int) -> int:
-        """Epochs of a stage that fit into what is left now, 0 where hardly any does.
+        """Epochs of a stage that fit into the time left now, 0 where hardly any does.
 
         Args:
             epoch_seconds: expected of each.
-            most: epochs that the stage has use for.
+            most: epochs that the stage can use.
         """
         self._marks, self._most, self._expected = [self.clock()], most, epoch_seconds
         fitting = self._fitting(self.left - self.compiling, epoch_seconds)
         return fitting if fitting >= EPOCHS_FEWEST else 0
 
     def again(self, done: int, planned: int) -> int:
-        """Epochs in all, by how long those since `begin` took; called after each.
+        """Epochs in all, by the time that those since `begin` took; called after each.
 
-        The first one compiles, and says only whether there is hardly time for more. After the last one the rate is zero,
-        and further epochs would change nothing, whatever time has turned up.
+        The first one compiles, and shows only whether there is hardly time for more. After the last one the rate is zero,
+        and further epochs would change nothing, even if there is time for them.
 
         Args:
             done: epochs so far, those before an interruption included.
@@ -144,22 +144,24 @@ class Budget:
         return f"minutes: {self.minutes:g} promised, {self.spent / 60:.2f} taken"
 
 
-# -- `--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes ---
+# -- `--minutes`: what fits into them is planned before anything is computed, except the epochs ---
 
-EVERY = 0  # stands for every block; they learn from pixels, for nothing before the first could be stored
-EVERY_FROM = 2000  # training images; of fewer they learnt nothing more than the last blocks did
+EVERY = 0  # stands for every block; they learn from pixels, since nothing before the first could be stored
+EVERY_FROM = 2000  # training images; with fewer, every block gained nothing over the last ones
 ENOUGH = (1.0, 0.6)  # of the epochs planned without a limit, tried in this order
-FRESH = 2.0  # times what a multiply-add takes where every block learns: early ones move more bytes, views are made
-WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
+FRESH = (
+    2.0  # times the cost of a multiply-add where every block learns: early ones move more bytes, and views are computed
+)
+WORTH_MEASURING = 1.0  # minutes from which a training step is also timed
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
 DECODING = 4e-3  # seconds of an image from the file to pixels, where it is not timed
-SOLVING = (1.0, 2e-3)  # seconds of a machine like budget.py's, and for each training image: the head, cross-validated
-AUDITING = (2.0, 2e-3)  # seconds likewise, and for each image, which is decoded once more
+SOLVING = (1.0, 2e-3)  # seconds of a machine of `slowness` 1, and for each training image: the head, cross-validated
+AUDITING = (2.0, 2e-3)  # seconds likewise, and for each image, which is decoded again
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fits.
+    """The plan that fits.
 
     Args:
         options: with stages, blocks, views and epochs planned.
@@ -188,7 +190,7 @@ class Throughput:
 
     @property
     def extraction(self) -> float:
-        """From the file to features; both parts want the same cores."""
+        """From the file to features; both parts use the same cores."""
         return self.forward + self.decode
 
 
@@ -201,10 +203,10 @@ def fit_into(
     sizes: Sizes,
     decode: float | None,
 ) -> Fitted:
-    """Plan stages, blocks, views and epochs for the time that is left; what was asked for stays as it is.
+    """Plan stages, blocks, views and epochs for the time that is left; what was asked for is kept.
 
     Args:
-        budget: the promise; what follows training is set aside in it.
+        budget: the promise; the time of what follows training is reserved in it.
         options: what was asked for; None in them means "plan it".
         backbone: the network.
         classifier: backbone and head composed.
@@ -226,7 +228,7 @@ class _Anatomies:
         self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if self.free else [options.blocks]
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
-        """With so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
+        """The network with so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
         counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.in_stages)
         views = self.options.views if views is None else views
         which = {"blocks": None, "unfreeze": "all"} if blocks == EVERY else {"blocks": blocks}
@@ -246,7 +248,7 @@ def _measure(anatomy: Anatomy, minutes: float, decode: float | None) -> Throughp
 
 
 def _work(anatomy: Anatomy) -> float:
-    """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
+    """Multiply-adds of a training step for one image: forward and backward through what runs, and for what learns."""
     if "all" in anatomy.options.in_stages:
         return max(TRAINING_PASSES * work(anatomy.backbone.model.layers), 1.0)
     fresh = 1.0 if anatomy.cut else FRESH
@@ -254,7 +256,7 @@ def _work(anatomy: Anatomy) -> float:
 
 
 class _Choices:
-    """What is measured once, and what is there to choose from."""
+    """The measurements, made once, and the possible choices."""
 
     def __init__(
         self, anatomies: _Anatomies, budget: Budget, machine: float, sizes: Sizes, decode: float | None
@@ -266,13 +268,13 @@ class _Choices:
         solving = machine * (SOLVING[0] + SOLVING[1] * sizes.train)
         auditing = machine * (AUDITING[0] + AUDITING[1] * sizes.total) + self.speed.decode * sizes.total
         self.measured = decode is not None and budget.minutes >= WORTH_MEASURING
-        self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
+        self.before = solving + self.options.audit * auditing  # between extraction and the stage that follows the head
         self.rate = f"{1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
-        """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has.
+        """As many blocks as have time for enough epochs, then views, then epochs; None where not even one block has.
 
-        Every block has to have all of its epochs and as many views as planned: otherwise fewer blocks are the better.
+        Training every block requires all of its epochs and as many views as planned: otherwise fewer blocks are better.
         """
         options, epochs = self.options, planned_epochs(self.train, self.batch)
         views = range(planned_views(options, self.train), 0, -1) if options.views is None else [options.views]
@@ -301,11 +303,11 @@ class _Choices:
             f"{self.rate}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
         )
         how_planned += "; there is time for every block" * (blocks == EVERY)
-        how_planned += f"; about {epochs} epochs, settled again after each"
+        how_planned += f"; about {epochs} epochs, revised after each"
         return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(how_planned))
 
     def head_alone(self) -> Fitted:
-        """The head, with as many views as there is time for."""
+        """Only the head, with as many views as there is time for."""
         self._set_aside(0.0)
         options, forward = self.options, self.speed.extraction
         left = self.budget.left - self.before - forward * self.sizes.total
@@ -337,13 +339,13 @@ def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
 def budget(config: FinetuneConfig) -> Budget | None:
     """The promise of `--minutes`, counted from the start of this process; None without one.
 
-    A run that is gone on with has all its minutes again.
+    A resumed run has all its minutes again.
     """
     return None if config.minutes is None else Budget(config.minutes, time.monotonic() - process.age())
 
 
 def set_aside(budget: Budget, plan: Plan, splits: Splits) -> None:
-    """Keep what follows training, as the plan expects it."""
+    """Reserve the time of what follows training, according to the plan."""
     train, val, total = len(splits.indices("train")), len(splits.indices("val")), len(splits.codes)
     last = plan.stages[-1]
     step = last.seconds / (last.epochs * max(train, 1)) if last.name != "head" else 0.0

@@ -1,9 +1,9 @@
-"""The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes.
+"""The optimizer of a stage: one of Keras's own, with layer-wise rates and an average of the weights.
 
 `keras.optimizers.MultiOptimizer` gives groups of layers optimizers of their own. Each would clip its own gradients,
-where the global norm is one of all of them, and would count, accumulate and be stored for itself; and Keras has it only
-since lately. One optimizer that scales its rate does the same in a few lines. It is part of no saved classifier: those
-are saved uncompiled.
+although the global norm is over all of them, and would count, accumulate and be stored separately; and it is a recent
+addition to Keras. One optimizer that scales its rate does the same in a few lines. It is not part of saved classifiers,
+which are saved uncompiled.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -39,22 +39,22 @@ def is_centralized(options: FinetuneConfig, train: int) -> tuple[bool, str]:
 
 
 def filters(model: keras.Model) -> set[int]:
-    """Ids of the kernels of its convolutions; those of depthwise ones have a single input and are left alone."""
+    """Ids of the kernels of the model's convolutions, without depthwise ones, which have a single input."""
     return {id(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
 
 
-# -- The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes ---
+# -- The optimizer: layer-wise rates, and an average of the weights ---
 
 WARM_UP = 0.1  # share of the updates from zero to the peak rate; then a cosine to zero
 CLIP_NORM = 1.0  # of all gradients together
-GROUPS = 12  # of neighbouring blocks, at most, that the decay of the rates tells apart
+GROUPS = 12  # of neighbouring blocks, at most, that have different decayed rates
 
 
 class Course(keras.optimizers.schedules.LearningRateSchedule):
-    """The rate by update: from zero in a straight line to its peak, then a cosine to zero (Loshchilov & Hutter 2017).
+    """The rate by update: linearly from zero to its peak, then a cosine to zero (Loshchilov & Hutter 2017).
 
-    Unlike Keras's `CosineDecay` it can be changed once steps are compiled, where these read variables anew; it is no part of an
-    optimizer's state.
+    Unlike Keras's `CosineDecay` it can be changed after steps are compiled, where these read variables anew; it is not part
+    of an optimizer's state.
     """
 
     def __init__(self, peak: float, updates: int, warm_up: float) -> None:
@@ -62,7 +62,7 @@ class Course(keras.optimizers.schedules.LearningRateSchedule):
         self.follow(peak, updates, warm_up)
 
     def follow(self, peak: float, updates: int, warm_up: float) -> None:
-        """Be the schedule of so many updates from here on; `warm_up` is the share of them in which the rate rises."""
+        """Become the schedule of so many updates from here on; `warm_up` is the share of them in which the rate rises."""
         rising = max(1, int(warm_up * updates))
         self._course.assign([peak, rising, max(1, updates - rising)])
 
@@ -76,16 +76,16 @@ class Course(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class Layerwise(keras.optimizers.Optimizer):
-    """What is added to a Keras optimizer; `_classes` makes the classes.
+    """What is added to a Keras optimizer, as a mixin; `_classes` makes the classes.
 
     Args:
-        factors: what the rate is multiplied by for each variable, in the order in which `build` gets them.
-        centralized: whether the gradient of each variable is centralized: its mean is taken out over all axes but the last,
-            the outputs.
-        horizon: updates that the schedule of the rate is made for.
-        options: of the Keras optimizer. With `use_ema`, the average of the weights lies in its state; the momentum is
-            that of Keras, but no more than (1 + t) / (10 + t) after t updates, so that in a short run the average is
-            not one of the beginning.
+        factors: of the rate for each variable, in the order in which `build` gets them.
+        centralized: whether the gradient of each variable is centralized: its mean over all axes but the last, the
+            outputs, is subtracted.
+        horizon: updates that the rate schedule is made for.
+        options: of the Keras optimizer. With `use_ema`, the average of the weights is in its state; the momentum is
+            that of Keras, but no more than (1 + t) / (10 + t) after t updates, so that in a short run the average does
+            not consist of the beginning.
     """
 
     weight_decay: float | None
@@ -97,22 +97,22 @@ class Layerwise(keras.optimizers.Optimizer):
         self.horizon = horizon
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Make the state; averages start as the weights they are of."""
+        """Create the state; averages start at the weights."""
         if self.built:
             return
         super().build(variables)
-        # Place in the schedule, the update it was reached at, and places an update from there on.
+        # Position in the schedule, the update at which it was reached, and positions per update from there on.
         self._pace = self.add_variable((3,), dtype="float32", name="pace")
         self._pace.assign([0.0, 0.0, 1.0])
         for variable, average in self.averages():
             average.assign(_copied(variable))
 
     def state(self) -> list[np.ndarray]:
-        """What it holds, for `rewind`."""
+        """The current state, for `rewind`."""
         return [_copied(variable) for variable in self.variables]
 
     def rewind(self, state: Sequence[np.ndarray]) -> None:
-        """Go back to the state it was made with; averages begin as the weights are now."""
+        """Go back to the initial state; averages start at the current weights."""
         for variable, values in zip(self.variables, state, strict=True):
             variable.assign(values)
         for variable, average in self.averages():
@@ -123,7 +123,7 @@ class Layerwise(keras.optimizers.Optimizer):
         super().update_step(self._central(gradient, variable), variable, learning_rate * self._factor(variable))
 
     def follow(self, peak: float, updates: int, warm_up: float) -> None:
-        """Go by another schedule, see `Course`; steps whose `Epoch` follows take it up."""
+        """Use another schedule, see `Course`; steps whose `Epoch` follows adopt it."""
         self._learning_rate.follow(peak, updates, warm_up)
         self.horizon = updates
 
@@ -132,14 +132,14 @@ class Layerwise(keras.optimizers.Optimizer):
         self._pace.assign([0.0, 0.0, 0.0])
 
     def end_after(self, updates: int) -> None:
-        """Go through what is left of the schedule in so many more updates; nothing of it is left out or repeated."""
+        """Go through the rest of the schedule in so many more updates, without skipping or repeating any of it."""
         done = int(self.iterations)
         place, since, speed = map(float, keras.ops.convert_to_numpy(self._pace))
         place += (done - since) * speed
         self._pace.assign([place, done, (self.horizon - place) / max(updates, 1)])
 
     def _get_current_learning_rate(self) -> Any:
-        """The rate at this update, where Keras counts every batch whose gradients are accumulated."""
+        """The rate at this update; Keras would count every batch whose gradients are accumulated."""
         updates = keras.ops.floor_divide(self._iterations, self.gradient_accumulation_steps or 1)
         place, since, speed = keras.ops.unstack(keras.ops.convert_to_tensor(self._pace))
         return self._learning_rate(place + (keras.ops.cast(updates, "float32") - since) * speed)
@@ -158,9 +158,9 @@ class Layerwise(keras.optimizers.Optimizer):
         return gradient - keras.ops.mean(gradient, axis=tuple(range(len(gradient.shape) - 1)), keepdims=True)
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Decoupled decay is by rate times decay: each variable follows its own rate.
+        """Decoupled decay by rate times decay, with the rate of each variable.
 
-        Keras computes the rate anew for each variable, a schedule of a dozen operations: in a network of forty kernels a
+        Keras recomputes the rate for each variable, a schedule of a dozen operations: in a network of forty kernels a
         second of tracing, and hundreds of operations in every step.
         """
         if self.weight_decay is None:
@@ -176,7 +176,7 @@ class Layerwise(keras.optimizers.Optimizer):
                 variable.assign(variable * kept(self._factor(variable), variable.dtype))
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
-        """Move the averages on, once an update; Keras calls this for every batch, also one that only accumulates."""
+        """Update the averages, once per update; Keras calls this for every batch, even one that only accumulates."""
         ops, parts = keras.ops, self.gradient_accumulation_steps or 1
         batches = self._iterations
         updates = ops.cast(ops.floor_divide(batches, parts), "float32")
@@ -189,8 +189,8 @@ class Layerwise(keras.optimizers.Optimizer):
 class AdamOfTensorFlow(Layerwise):
     """Adam's update (Kingma & Ba 2015) by TensorFlow's own kernel, and the norm of all gradients by another.
 
-    Keras writes the update as fourteen operations, each of which goes through memory and is traced: clipping and moving the 15 million
-    weights of ResNet50's last stage takes twice as long with them, and tracing that nearly three times (docs/log.md).
+    Keras writes the update as fourteen operations, each of which goes through memory and is traced: with them, clipping and
+    updating the 15 million weights of ResNet50's last stage takes twice as long, and tracing nearly three times (docs/log.md).
     """
 
     beta_1: float
@@ -200,9 +200,9 @@ class AdamOfTensorFlow(Layerwise):
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         import tensorflow as tf
 
-        grads = [tf.convert_to_tensor(gradient) for gradient in grads]  # those of embeddings come as slices
+        grads = [tf.convert_to_tensor(gradient) for gradient in grads]  # those of embeddings are slices
         norm = tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient in grads]))
-        # What is infinite or no number makes all of them so, as in Keras: the stage ends with an error that says it.
+        # An infinite or NaN gradient makes all of them so, as in Keras: the stage ends with an error that says so.
         share = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm) + (norm - norm)
         return [gradient * tf.cast(share, gradient.dtype) for gradient in grads]
 
@@ -260,10 +260,10 @@ def build_optimizer(
     """The optimizer with warm-up, cosine, clipping, averages, and decay off biases and norms.
 
     Args:
-        options: which, and its decay, momentum and averages.
+        options: the name of the optimizer, its decay, momentum and averages.
         learning_rate: peak.
         updates: of the whole stage.
-        parts: batches an update.
+        parts: batches per update.
         variables: that learn.
         factors: of the rate, by id of the variable; 1 where none is given.
         centralized: ids of the variables whose gradient is centralized.
@@ -289,12 +289,12 @@ def build_optimizer(
 
 
 def rate_factors(model: keras.Model, blocks: Sequence[Block], decay: float) -> dict[int, float]:
-    """What the rate of each variable of the backbone is multiplied by: the less, the nearer it is to the pixels.
+    """The factor of the rate of each variable of the backbone: smaller, the nearer it is to the pixels.
 
     The last block learns at `decay` times the head's rate, the one before it at `decay` squared, and so on (ULMFiT,
     Howard & Ruder 2018; BEiT, Bao et al. 2022). Of more than 12 blocks, neighbours share a factor, as in ConvNeXt's
     recipe (Liu et al. 2022): 0.8 over 50 blocks would leave the first ones a rate of 1e-5 of the head's, and the same
-    decay would mean another thing in every network.
+    decay would have a different effect in every network.
 
     Args:
         model: contains the blocks, or the last of them.
@@ -316,7 +316,7 @@ def rate_factors(model: keras.Model, blocks: Sequence[Block], decay: float) -> d
 
 
 def carry_over(old: Layerwise, new: Layerwise) -> None:
-    """Give an optimizer the state of another one that takes its updates in another number of parts.
+    """Give an optimizer the state of another one whose updates have another number of parts.
 
     Between two updates nothing is accumulated, so only the count of batches differs.
     """
@@ -330,7 +330,7 @@ def carry_over(old: Layerwise, new: Layerwise) -> None:
 
 
 def exchange_averages(optimizer: Layerwise) -> None:
-    """Let weights and their averages change places; again, and they are back. Nothing happens where none are kept."""
+    """Exchange weights and their averages; a second call undoes it. Does nothing where no averages are kept."""
     for variable, average in optimizer.averages():
         held = _copied(variable)
         variable.assign(_copied(average))
@@ -338,7 +338,7 @@ def exchange_averages(optimizer: Layerwise) -> None:
 
 
 def _copied(variable: keras.Variable) -> np.ndarray:
-    """The values in memory of their own: backends may share, and give away, what they are handed."""
+    """A copy of the values: backends may share, and donate, the arrays they are given."""
     return np.array(keras.ops.convert_to_numpy(variable))
 
 
@@ -374,7 +374,7 @@ def unfreeze_and_compile(
     added: np.ndarray | None = None,
     task: Task = SINGLE,
 ) -> None:
-    """Choose what learns and compile for it.
+    """Set which layers learn, and compile for them.
 
     Args:
         model: a head, a suffix after a cut, or a whole classifier; gives logits (B, K).
@@ -382,7 +382,7 @@ def unfreeze_and_compile(
         blocks: of the backbone; layers that belong to none (the head's) always learn.
         learn: how many last blocks learn, or "all".
         updates: their rate, number and parts.
-        skipped: how many blocks after them stay frozen, so that those before these are the ones that learn.
+        skipped: how many last blocks stay frozen, so that the blocks before them are the ones that learn.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
         task: what the logits mean.
     """
@@ -401,7 +401,7 @@ def unfreeze_and_compile(
 
 
 def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, task: Task = SINGLE) -> Callable:
-    """The loss on logits (B, K), with `added` (K,) to each, and targets (B, K) of the task."""
+    """The loss on logits (B, K), with `added` (K,) added to each, and targets (B, K) of the task."""
     loss = task.loss(options.loss or task.trained_by[0], options.smoothing(task.smooths))
     if added is None:
         return loss

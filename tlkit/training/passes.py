@@ -1,7 +1,7 @@
-"""Forward passes between training steps: what a network says of the images held out, by the weights that it has just then.
+"""Forward passes between training steps: predictions of a network for held-out images, with its current weights.
 
 The pass is compiled once, and its weights are read anew in every call: a frozen graph (`extraction.engine`) would have to be
-made again whenever they have changed.
+rebuilt whenever they have changed.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ Call = Callable[[Any], Any]
 
 
 def compiled(model: keras.Model, count: int) -> Call:
-    """The model on one batch of `count` inputs in all, for many rounds; what learns in it is settled, and stays so.
+    """The model compiled for many rounds on `count` inputs in all; which of its layers learn is settled, and stays so.
 
-    With TensorFlow on a CPU a network is computed as its training steps compute it, in two thirds of the time that Keras's
+    With TensorFlow on a CPU a network is computed as in its training steps, in two thirds of the time that Keras's
     `predict_on_batch` takes for the last blocks of MobileNetV2-0.35 (docs/log.md).
     """
     call = forward(model, count)
@@ -41,10 +41,10 @@ def predict(
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves.
 
     Args:
-        model: says them.
+        model: computes them.
         read: gives the inputs.
         count: how many there are.
-        batch_size: inputs at a time, at most, unless there are more devices; as many as are worth it unless given.
+        batch_size: inputs at a time, at most, unless there are more devices; by default as many as pay.
         call: the model, `compiled` before; None for a single round.
     """
     call, shared, batch_size = call or forward(model, count), sharing(model), batch_size or _at_once(model)
@@ -52,14 +52,14 @@ def predict(
     found = np.empty((count, model.output_shape[-1]), np.float32)
     for start in range(0, count, size):
         inputs = read(np.arange(start, min(start + size, count)), -1)
-        # The last batch is filled up: another shape would be traced and compiled for itself.
+        # The last batch is padded: another shape would be traced and compiled separately.
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
         found[start : start + size] = np.asarray(call(shared.put(filled)))[: len(inputs)]
     return found
 
 
 def _at_once(model: keras.Model) -> int:
-    """How many inputs a batch has: more where they are features, (C,) or (T, C), which take little memory on their way."""
+    """Inputs per batch: more where they are features, (C,) or (T, C), which take little memory."""
     if len(model.input_shape) > 3:
         return EVALUATION_BATCH
     return max(EVALUATION_BATCH, at_once(model.input_shape[1:]))

@@ -1,4 +1,4 @@
-"""The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost.
+"""The plan of a run: its stages, what learns in each, at which rate, for how long, and at what cost.
 
 Made before anything is trained, printed, and kept with the run. Every choice that was left to tlkit
 comes with its reason.
@@ -28,7 +28,7 @@ from tlkit.training.optimizer import WARM_UP
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
-# A number that a layer makes takes as long to write and read as so many multiply-adds of a large convolution. With it the
+# A number that a layer outputs takes as long to write and read as so many multiply-adds of a large convolution. With it the
 # passes and training steps of three networks are estimated at 0.87 to 1.1 of what they take (docs/log.md).
 MOVED = 16.0
 DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
@@ -40,7 +40,7 @@ DISK_SAMPLE = 32 * 2**20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images there are, and the room for what is stored of them.
+    """How many images there are, and the room for their stored features.
 
     Args:
         train: training images.
@@ -61,7 +61,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds for each image, or for what else is said.
+    """Seconds for each image, or for the unit named.
 
     Args:
         forward: through the backbone.
@@ -81,10 +81,10 @@ class Pace:
 
 
 def work(layers: Iterable[keras.layers.Layer]) -> float:
-    """What one forward pass of one image takes, in multiply-adds of a large convolution: those, and numbers moved.
+    """The cost of a forward pass of one image, in multiply-adds of a large convolution: those, and numbers moved.
 
-    Counts what every layer makes, so that the small layers of MobileNets, which move more than they compute, are not taken
-    for fast ones.
+    Counts the output of every layer, so that the small layers of MobileNets, which move more than they compute, are not
+    taken for fast ones.
     """
     layers = list(layers)
     computing = (layer for layer in layers if not isinstance(layer, keras.layers.InputLayer))
@@ -96,8 +96,8 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
 def seconds_per_operation(least: float = PACING) -> float:
     """Seconds per multiply-add of a convolution here, timed once on a small one, for `least` seconds and a little more.
 
-    For so long as by default, because for a tenth of a second a machine may be half as fast as it is: of eight passes, hand signs and tiles were
-    stated to take twice what they took (benchmarks/results/time.md).
+    The default is that long because for a tenth of a second a machine may run at half its speed: of eight passes, hand signs
+    and tiles were estimated at twice what they took (benchmarks/results/time.md).
     """
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
@@ -128,7 +128,7 @@ def measure_step(model: keras.Model, prepare: Callable[[keras.Model], None], bat
     """Seconds for each image of a training step, on a batch of noise and on copies of the layers.
 
     An image of a small batch takes longer: twice as long in the last blocks of MobileNetV2-0.35 with 8 instead of 32.
-    Where the network is slow the difference is small, and so is the batch, for measuring must not take minutes.
+    Where the network is slow the difference is small, and so is the batch, since measuring must not take minutes.
 
     Args:
         model: that will train; left as it is.
@@ -170,20 +170,20 @@ def parameters(layers: Iterable[keras.layers.Layer]) -> int:
 
 # -- How deep and how long to train where that is left to tlkit; docs/log.md has what both were measured against ---
 #
-# Deep is worth it where it can be paid for: the last ten blocks of MobileNetV2-0.35, 95 % of its parameters and 38 % of its
-# operations, did at least as well on the stored output at the cut as three more, in half the time. The eleventh holds 1.4 % of the
-# parameters, takes an eighth of a step and reads rows 2.7 times as large, hence the limit.
+# Deep pays where it is affordable: the last ten blocks of MobileNetV2-0.35, 95 % of its parameters and 38 % of its
+# operations, did at least as well on the stored output at the cut as three more, in half the time. The eleventh holds 1.4 %
+# of the parameters, takes an eighth of a step and reads rows 2.7 times as large, hence the limit.
 
 DEEP, SHALLOW = 0.94, 1 / 3  # shares of the backbone's parameters that learn in the top stage, at least
 
-# A stage needs some hundred updates to make good what its first ones break: of 168 updates at a rate of 3e-4 the probe
-# was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
+# A stage needs some hundred updates to repair what its first ones break: with 168 updates at a rate of 3e-4 it was worse
+# than the probe, with 500 better. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
 UPDATES = 600
-EPOCHS = (10, 40)  # fewest and most that so many updates may become
-# Half of them do at a rate that is tried on the images first (`settle_rate`), slowly warmed up; docs/log.md has the figures.
+EPOCHS = (10, 40)  # bounds on the epochs that so many updates make
+# Half of them suffice at a rate that is tried on the images first (`settle_rate`), slowly warmed up; see docs/log.md.
 TRIED = (300, (5, 40))  # updates, and fewest and most epochs
 TRIED_RATE, TRIED_WARM_UP = 1e-3, 0.3
-USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
+USEFUL = 2  # times the planned epochs are the most that a stage can use
 
 
 def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
@@ -194,17 +194,17 @@ def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
 
 
 def planned_epochs(images: int, batch: int, wanted: int = UPDATES, bounds: tuple[int, int] | None = None) -> int:
-    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted; within `EPOCHS` or other bounds."""
+    """Epochs over so many images that make about the wanted number of updates of `batch`; within `EPOCHS` or other bounds."""
     updates = -(-max(images, 1) // batch)
     return int(np.clip(-(-wanted // updates), *(bounds or EPOCHS)))
 
 
 def useful_epochs(images: int, batch: int) -> int:
-    """Epochs, like `planned_epochs`, beyond which a stage is not worth its time: with 25 for 10 flowers gained nothing."""
+    """Epochs, like `planned_epochs`, beyond which a stage does not pay: 25 instead of 10 gained nothing on flowers."""
     return USEFUL * planned_epochs(images, batch)
 
 
-# -- The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost ---
+# -- The stages, the decisions and the plan ---
 
 
 LEARNS = {"head": "the head", "time": "what reads the frames in order", "all": "everything"}
@@ -218,28 +218,28 @@ class Stage:
     Args:
         name: `head`, `top` or `all`.
         method: `lbfgs` or `ridge` (convex, solved), or `gradient`.
-        source: where the stage finds the images: `features` (stored output of the backbone), `cut` (stored output
+        source: where the stage reads the images: `features` (stored output of the backbone), `cut` (stored output
             of the frozen prefix) or `pixels`, through what is frozen.
         blocks: how many blocks of the backbone learn: the last ones, but for those `skipped`.
         skipped: how many blocks after those that learn stay frozen.
         cut: the layer after which the stage trains, "" for the backbone's last or the images themselves.
-        views: stored views of each training image; 0 makes fresh ones every epoch.
+        views: stored views of each training image; 0 for fresh ones every epoch.
         epochs: at most.
         learning_rate: peak.
         parameters: that may change.
         stored_bytes: that the store will hold for it.
-        parts: batches that an update is taken in.
+        parts: batches that an update is divided into.
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
-        passes: how many times an epoch goes through the images: an epoch is what is measured and kept, and where it would be
-            over in no time, several are one.
-        precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
+        passes: how many times an epoch goes through the images: an epoch is the unit of measuring and keeping, and where one
+            pass would be very short, several make one.
+        precision: of its multiplications, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         warm_up: share of the updates in which the rate rises to its peak.
         tried: whether that rate is still to be tried.
         seconds: expected, extraction not included.
-        reason: why so.
+        reason: why it is planned so.
     """
 
     name: str
@@ -286,7 +286,7 @@ class Decision:
 
     Args:
         option: what was left open, by the name of its option where it has one.
-        value: what was chosen; or, where that needs what is not computed yet, how it will be.
+        value: what was chosen; or, where that depends on what is not computed yet, how it will be.
         reason: why.
     """
 
@@ -298,20 +298,20 @@ class Decision:
         return f"{self.option:<10}  {self.value}: {self.reason}"
 
 
-PRECISION_OF = "precision of {}"  # a stage: what is decided where that is left open
+PRECISION_OF = "precision of {}"  # a stage: the option of that decision
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The stages, and everything that was left open, settled.
+    """The stages, and everything that was left open, now settled.
 
     Args:
         stages: in order.
         extraction_seconds: expected, before the first stage.
         decisions: every automatic choice with its reason.
-        augment: how far views go, "" where a plan does not say.
+        augment: strength of the views, "" where a plan does not say.
         unfreeze: which third learns in the top stage, "" where a plan does not say.
-        besides: what else the run does, and how long that is expected to take; none where a plan does not say.
+        besides: what else the run does, with the seconds expected; none where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
@@ -332,7 +332,7 @@ class Plan:
         return next((one for one in self.decisions if one.option == option), None)
 
     def deciding(self, *decisions: Decision) -> "Plan":
-        """The plan with further decisions; each takes the place of an earlier one about the same option."""
+        """The plan with further decisions; each replaces an earlier one about the same option."""
         by_option = {one.option: one for one in (*self.decisions, *decisions)}
         return replace(self, decisions=tuple(by_option.values()))
 
@@ -341,12 +341,12 @@ class Plan:
         return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.third)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-able; `Plan.from_json` restores it."""
+        """The content of plan.json; `Plan.from_json` restores it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Plan":
-        """Restore what `as_json` gave; plans written before there were decisions have `notes`, a line for each."""
+        """Restore the value of `as_json`; plans written before there were decisions have `notes`, a line for each."""
         content = dict(content)
         notes = [note.split(maxsplit=1) for note in content.pop("notes", ())]
         decisions = [Decision(**one) for one in content.pop("decisions", ())]
@@ -356,7 +356,7 @@ class Plan:
         return cls(stages=stages, decisions=tuple(decisions), besides=besides, **content)
 
     def text(self) -> str:
-        """The plan as lines for a reader."""
+        """The plan as lines of text."""
         seconds = self.extraction_seconds
         about = f"about {duration(seconds)}, less for what the store already holds"
         lines = ["plan:", f"  extract  {about if seconds else 'nothing: the disk has no room for it'}"]
@@ -389,7 +389,7 @@ NUMBER_BYTES = {"float32": 4, "float16": 2}
 
 
 def span(third: str, count: int, name: str) -> tuple[int, int]:
-    """From which block to which, the end not included, a third of a network reaches; `all` is every block.
+    """The first block of a third of a network, and the one after its last; `all` is every block.
 
     Raises:
         TlkitError: fewer than three blocks.
@@ -423,12 +423,12 @@ class Anatomy:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the head and top stages read that can be stored: `features`, and `cut` where something is frozen below it."""
+        """The storable inputs of the head and top stages: `features`, and `cut` where something is frozen below it."""
         return ("features", "cut") if "top" in self.options.in_stages and self.cut else ("features",)
 
     @cached_property
     def blocks(self) -> int:
-        """How many blocks learn in the top stage, the last but for those `skipped`; 0 without one.
+        """How many blocks learn in the top stage, the last except those `skipped`; 0 without one.
 
         Raises:
             TlkitError: more asked for than there are, or thirds of fewer than three.
@@ -472,7 +472,7 @@ class Anatomy:
 
     @cached_property
     def suffix(self) -> list[keras.layers.Layer]:
-        """Layers of the backbone that the top stage runs and goes back through: those that learn and what follows."""
+        """Layers of the backbone that the top stage runs forward and backward: those that learn and what follows."""
         return self.backbone.layers_of(self._start, len(self.backbone.blocks))
 
     @cached_property
@@ -482,7 +482,7 @@ class Anatomy:
         return [layer for layer in self.classifier.model.layers if layer.name not in known]
 
     def row_bytes(self, name: str) -> int:
-        """On disk, of one view of one image, of an entry of `inputs`."""
+        """Bytes on disk of one view of one image, for an entry of `inputs`."""
         shape = self.backbone.model.get_layer(self.cut).output.shape[1:] if name == "cut" else self.backbone.grid_shape
         if name == "features" and self.head_reads == "pooled":
             shape = (shape[-1] * (2 if self.options.pooling == "concat" else 1),)

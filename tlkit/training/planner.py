@@ -56,10 +56,10 @@ from tlkit.training.plan import (
 )
 from tlkit.training.probe import solving_seconds
 
-# Peak learning rates where none are asked for; docs/log.md has what they were measured against.
+# Peak learning rates where none are asked for; docs/log.md compares them with others.
 RATES = {"head": 1e-3, "time": 3e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
-# Seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
+# Seconds of a stage from which a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
 WORTH_TRYING = 180.0
 WORTH_MEASURING = 300.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
@@ -67,9 +67,9 @@ SHARES = {
     "first": "the first third",
     "all": "all of them",
 }
-EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
-COMPILING, CHECKPOINT = 3.0, 0.05  # seconds: the training step, once; what is kept of each epoch
-LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
+EARLY = 0.25  # of its epochs; before, a stage is not checked for whether anything is left to learn
+COMPILING, CHECKPOINT = 3.0, 0.05  # seconds: the training step, once; the checkpoint of each epoch
+LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # losses of solved heads
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -92,9 +92,9 @@ def build_plan(
         classifier: backbone and head composed.
         head_reads: "pooled" or "grid".
         sizes: how many images there are, and what the store may hold.
-        pace: where the network was timed before; estimated, and measured where it matters, unless given.
+        pace: from timing the network before; by default estimated, and measured where it matters.
         measure: whether it may be timed.
-        why_blocks: why as many blocks as `options` says.
+        why_blocks: the reason for the number of blocks in `options`.
 
     Raises:
         TlkitError: more blocks asked for than there are.
@@ -132,7 +132,7 @@ def build_plan(
 def _of_stages(
     asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, sizes: Sizes
 ) -> Iterator[Decision]:
-    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized, in what."""
+    """Decisions about stages: depth, length, rate, whether gradients are centralized, precision."""
     if why_blocks:
         yield Decision("blocks", str(options.blocks), why_blocks)
     trained = [stage for stage in stages if stage.method == "gradient"]
@@ -145,9 +145,7 @@ def _of_stages(
         why = f"about {updates} updates of {size} images in {least} to {most} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
         if ending := [stage for stage in trained if stage.least]:
-            why += (
-                f"; after {_each(ending, 'least')} a stage may end early, where the training images are told apart and"
-            )
+            why += f"; after {_each(ending, 'least')} a stage may end early, where the training images are fitted and"
             why += " validation is no better than at its start"
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
@@ -165,7 +163,7 @@ def _of_stages(
 
 
 def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[str, str]:
-    """What a stage multiplies in, `auto` where that is to be tried, and why; no reason where nothing was left open.
+    """The precision of a stage, `auto` where it is to be tried, and why; no reason where nothing was left open.
 
     Args:
         options: what was asked for.
@@ -173,7 +171,7 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
         val: validation images.
 
     Raises:
-        TlkitError: it was asked for where it cannot be had.
+        TlkitError: it was asked for where it is not available.
     """
     if stage.method != "gradient" or stage.name == "head":
         return "float32", ""
@@ -181,7 +179,7 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
     if summed_roughly and options.precision == "bfloat16":
         raise TlkitError(
             f"--precision bfloat16: stage {stage.name} cannot train in it with JAX on a processor, which sums the gradients of biases in bfloat16.",
-            "--precision auto takes bfloat16 for features alone; KERAS_BACKEND=tensorflow trains in it as well.",
+            "--precision auto uses bfloat16 for features only; KERAS_BACKEND=tensorflow trains in it as well.",
         )
     if options.precision != "auto":
         return options.precision, ""
@@ -195,7 +193,7 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
         return "float32", "this processor has no instructions for bfloat16"
     return (
         "auto",
-        "bfloat16 where a few updates of this stage are 1.2 times as fast in it, and losses and decisions agree",
+        "bfloat16 if a few updates of this stage are 1.2 times as fast in it, and losses and decisions agree",
     )
 
 
@@ -218,7 +216,7 @@ def _estimated(anatomy: Anatomy) -> Pace:
 
 
 def _measured(anatomy: Anatomy) -> Pace:
-    """Timed on a batch of noise."""
+    """The pace, timed on a batch of noise."""
     model = anatomy.backbone.model
     forward = plan.measure_forward(model)
     prefix = step = 0.0
@@ -258,7 +256,7 @@ def measured_step(anatomy: Anatomy, forward: float) -> float:
 
 @dataclass(frozen=True)
 class _Planner:
-    """What every stage's plan is made from."""
+    """What the plan of every stage is made from."""
 
     options: FinetuneConfig
     anatomy: Anatomy
@@ -283,7 +281,7 @@ class _Planner:
         return replace(stage, precision=precision, reason=stage.reason + "; in bfloat16" * (precision == "bfloat16"))
 
     def _least(self, stage: Stage) -> int:
-        """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
+        """Epochs after which the stage may end early; 0 where it may not, because the length was asked for."""
         options = self.options
         asked = options.epochs or options.patience or options.stages is not None
         asked = asked and not self.tried
@@ -319,7 +317,7 @@ class _Planner:
         return stage if solved else self._with_memory(stage, self.anatomy.head, pixels=forward > 0)
 
     def _solving(self, views: int) -> float:
-        """Seconds of solving the head of one class an image, from its loss timed here."""
+        """Seconds of solving the head of one class per image, from its loss timed here."""
         classes = len(self.anatomy.classifier.facts.classes)
         width = parameters(self.anatomy.head) // classes - 1
         return solving_seconds(self.ways.sizes.train, width, classes, views, chosen=not self.options.l2)
@@ -351,7 +349,7 @@ class _Planner:
         )
 
     def _seconds(self, epochs: int, step: float, before: float = 0.0) -> float:
-        """Of a stage after the head: compiling, and epochs, each with its validation and its checkpoint.
+        """Seconds of a stage after the head: compiling, and epochs, each with its validation and its checkpoint.
 
         Args:
             epochs: how many.
@@ -362,12 +360,12 @@ class _Planner:
         return COMPILING + epochs * (CHECKPOINT + (step + before) * train + (step / TRAINING_PASSES + before) * val)
 
     def _norms(self, layers: Sequence[keras.Layer]) -> str:
-        """What BatchNorm does meanwhile, where there is any: transformers have none."""
+        """The mode of BatchNorm, where there is any: transformers have none."""
         found = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
         return f"; BatchNorm {self.options.batchnorm}" if found else ""
 
     def _where(self, stored: bool) -> str:
-        """Where the top stage finds its input, and why there."""
+        """Where the top stage reads its input, and why."""
         if not self.anatomy.cut:
             return "from pixels, fresh every epoch: nothing before the first block could be stored"
         held, cut = self._bytes("cut"), self.anatomy.cut
@@ -401,7 +399,7 @@ class _Planner:
         return self.ways.bytes(replace(self.way, stored=(name,)))
 
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
-        """What the stage needs; its updates in as many parts as bring that below what there is."""
+        """The stage with the memory it needs, and its updates in enough parts to fit into the memory available."""
         held = min(pixel_bytes(self.ways.sizes.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
         model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
         memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)
@@ -429,9 +427,9 @@ class _Planner:
         return "none" if pooled and self.options.mix == "cutmix" else self.options.mix
 
 
-# -- How training images are varied where that is left to tlkit: by how many there are, with the reason ---
+# -- How training images are augmented where that is left to tlkit: by how many there are, with the reason ---
 
-# From so many training images a class on, on average; docs/training.md has the sources, docs/log.md what was measured.
+# From so many training images per class, on average; docs/training.md has the sources, docs/log.md the measurements.
 STRENGTH_FROM = ((20, "light"), (0, "medium"))
 MIXING = {"none": "none", "light": "none", "medium": "mixup", "strong": "mixup"}
 
@@ -445,7 +443,7 @@ def settle(
         options: what was asked for.
         train: training images.
         classes: names.
-        task: what is told of the images; some answers are not those of a view.
+        task: what is predicted of the images; some answers do not hold for a view.
 
     Returns:
         The options without `auto`, and the decisions.

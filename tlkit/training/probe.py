@@ -25,16 +25,16 @@ from tlkit.training.logistic.solvers import FLAT, ITERATIONS, ManyClasses, Solve
 # Inverse penalties on standardised features per training image, strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FALLBACK = 1e-2
-# Below this many multiplications a step, threads of BLAS wait for each other longer than they work: 3,777 x 512
+# Below this many multiplications per step, threads of BLAS wait for each other longer than they work: 3,777 x 512
 # features of 10 classes took 0.5 s of processor time on one thread and 10 s on two, on a machine with other work.
 WORTH_THREADS = 500_000_000
 FLOAT = 4  # bytes of a number
-SIDE_BY_SIDE = 2**27  # bytes of features up to which folds are solved at the same time
-ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
-# Evaluations of the loss that a search takes on average, from the last penalty's solution and from nothing, where there are few
-# images for their width; of more, by the root of how many times as many: 57 and 137 of 1,443 x 512, 15 of 14,000 x 512.
+SIDE_BY_SIDE = 2**27  # bytes of features up to which folds are solved in parallel
+ENOUGH = 20_000  # held-out images: more do not distinguish penalties better
+# Evaluations of the loss that a search takes on average, from the last penalty's solution and from zero, where there are few
+# images for their width; with more, divided by the root of the ratio: 57 and 137 of 1,443 x 512, 15 of 14,000 x 512.
 EVALUATIONS, AFRESH, FEW = 57, 137, 3  # FEW: images for each number of a feature
-# Multiplications a step with which penalties are compared; of more, some classes stand for all
+# Multiplications per step up to which penalties are compared on all classes; beyond, on some of them
 COMPARED = 4_000_000_000
 
 
@@ -48,7 +48,7 @@ class Probe:
         strength: the inverse penalty it was solved with.
         scores: mean log loss of each strength tried in cross-validation; empty without.
         rule: how the strength was chosen, in words.
-        held_out: float32 (N, K), logits that the chosen strength gives each image in the fold that held it out; NaN for
+        held_out: float32 (N, K), logits of each image with the chosen strength, from the fold that held it out; NaN for
             an image in no fold, None without cross-validation on all classes.
     """
 
@@ -77,16 +77,16 @@ def fit_probe(
 ) -> Probe:
     """Solve the head on all views; the penalty is chosen on the images themselves, view 0.
 
-    Further views move the best penalty far less than they would cost in every fold.
+    Further views hardly change the best penalty, and would be costly in every fold.
 
     Args:
         views: float32 (N, C) each, the same images in the same order.
         labels: int (N,), 0..K-1, every class present.
         units: int (N,); images of one unit (a group, exact duplicates) share a fold.
         weights: float (N,) of the images, or None for equal ones.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
-        heard: is told how far it is.
+        heard: called with the progress.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))
     weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
@@ -109,7 +109,7 @@ def on_raw_features(
     found: "CrossValidation | None",
     rule: str,
 ) -> Probe:
-    """A head solved on `standardised` features as one on raw ones.
+    """A head solved on `standardised` features, converted to raw ones.
 
     Args:
         kernel: float (C, K).
@@ -117,7 +117,7 @@ def on_raw_features(
         mean: (C,), from `standardised`.
         deviation: (C,), the divisor from there.
         strength: the inverse penalty.
-        found: what it was chosen by, None where it was not.
+        found: the cross-validation that chose it, None where there was none.
         rule: how it was chosen, in words.
     """
     return Probe(
@@ -131,10 +131,10 @@ def on_raw_features(
 
 
 def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (N, C) with mean 0 and about the same deviation; and the mean (C,) and the divisor (C,) that made them so.
+    """Features (N, C) with mean 0 and about the same deviation; and the mean (C,) and the divisor (C,) used.
 
-    No divisor is smaller than the median of them. A feature that hardly ever differs from zero would otherwise be blown
-    up, and be worth ten to sixty times the kernel for accuracy that is the same or worse (docs/log.md).
+    No divisor is smaller than their median. A feature that is nearly always zero would otherwise be amplified, and get
+    ten to sixty times the kernel for accuracy that is the same or worse (docs/log.md).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     moving = deviation > 1e-6 * (np.abs(mean) + 1e-6)
@@ -152,8 +152,8 @@ class CrossValidation:
 
     Args:
         scores: mean log loss of each strength tried.
-        logits: float32 (N, K) of the held-out images under the best strength; NaN for an image in no fold. No rows where
-            some classes stood for all.
+        logits: float32 (N, K) of the held-out images with the best strength; NaN for an image in no fold. No rows where
+            only some classes were used.
     """
 
     scores: dict[float, float]
@@ -174,7 +174,7 @@ def _validated(
     seed: int,
     heard: Heard,
 ) -> tuple[CrossValidation | None, str]:
-    """What the inverse penalty is chosen by, None where it is not, and how in words."""
+    """The cross-validation that chooses the inverse penalty, None where there is none, and a description of it."""
     if strength is not None:
         return None, "given"
     rows, classes = some_classes(labels, standard.shape[1], seed), len(np.unique(labels))
@@ -190,7 +190,7 @@ def _validated(
 
 
 def some_classes(labels: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Int (m,), the images whose classes tell penalties apart: all, or those of classes drawn by seed where all take long."""
+    """Int (m,), the images on which penalties are compared: all, or those of classes drawn by seed where all take long."""
     classes = np.unique(labels)
     work = len(labels) * width * len(classes)
     if work <= COMPARED:
@@ -207,7 +207,7 @@ def enough(folds: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def folds_in_words(folds: Sequence[np.ndarray]) -> str:
-    """Of how many folds, or how many images were held out where there may be more."""
+    """The number of folds, or of images held out where that is limited, in words."""
     held, images = sum(int(fold.sum()) for fold in folds), len(folds[0])
     few = len(folds) > 1 and images <= ENOUGH
     return f"{len(folds)}-fold cross-validation" if few else f"cross-validation on {held:,} of {images:,} images"
@@ -233,9 +233,9 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
             started = time.perf_counter()
             solver.fit(features, labels)
             times.append(time.perf_counter() - started)
-    each = min(times) / (2 * rows)  # where it starts, and a step
+    each = min(times) / (2 * rows)  # one evaluation at the start, and one step
     folds = min(FOLDS, max(1, images // classes))
-    part = min(1.0, COMPARED / (images * width * classes))  # of the work, where some classes stand for all
+    part = min(1.0, COMPARED / (images * width * classes))  # of the work, where only some classes are used
     share = min(1.0, ENOUGH / images) * (folds - 1) * len(STRENGTHS) * part if chosen else 0
     share /= _at_once(FLOAT * images * width, folds) if alone else 1
     ease = min(1.0, (FEW * width / images) ** 0.5)
@@ -245,7 +245,7 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
 def validate_probe(
     features: np.ndarray, labels: np.ndarray, *, units: np.ndarray, weights: np.ndarray, seed: int = 0
 ) -> CrossValidation | None:
-    """The cross-validation of `fit_probe` alone, without the head; None where a class has too few units for it."""
+    """The cross-validation of `fit_probe`, without the head; None where a class has too few units for it."""
     standard, _, _ = standardised(features)
     folds = enough(stratified(labels, units, seed))
     with threadpool_limits(_threads(standard, labels)):
@@ -266,7 +266,7 @@ def cross_validate(
     solvers = [logistic_regression(features.shape[1] * classes, 1.0) for _ in folds]
 
     def judged(solver: Solver, held: np.ndarray) -> tuple[np.ndarray, float]:
-        """Logits of the images held out, and their mean loss. Each solution starts from the one before it, which is close."""
+        """Logits of the held-out images, and their mean loss. Each search starts from the previous solution, which is close."""
         solver.fit(features[~held], labels[~held], sample_weight=weights[~held])
         coefficients, intercept = _columns(solver)
         said = features[held] @ coefficients + intercept
@@ -282,7 +282,7 @@ def cross_validate(
             for held, (said, loss) in zip(folds, spread(judged, solvers, folds), strict=True):
                 logits[held] = said
                 losses.append(loss)
-                heard((len(scores) + len(losses) / len(folds)) / (len(STRENGTHS) + 1))  # the head itself comes last
+                heard((len(scores) + len(losses) / len(folds)) / (len(STRENGTHS) + 1))  # the head itself is fitted last
             scores[strength] = float(np.average(losses, weights=[weights[held].sum() for held in folds]))
             best = logits if scores[strength] == min(scores.values()) else best
             if len(scores) >= 3 and min(list(scores.values())[-2:]) > min(scores.values()):
@@ -292,9 +292,9 @@ def cross_validate(
 
 @contextmanager
 def _side_by_side(features: np.ndarray, folds: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Gives a `map` that solves folds at the same time, each on one thread, where these make use of the cores.
+    """Gives a `map` that solves folds in parallel, each on one thread, where that uses the cores.
 
-    A fold copies its part of the features, so that of large ones one is solved after the other, on all threads.
+    A fold copies its part of the features, so folds of large ones are solved one after the other, on all threads.
     """
     if (count := _at_once(features.nbytes, folds)) == 1:
         yield map
@@ -304,7 +304,7 @@ def _side_by_side(features: np.ndarray, folds: int) -> Iterator[Callable[..., It
 
 
 def _at_once(size: int, folds: int) -> int:
-    """How many folds of so many bytes of features are solved at the same time."""
+    """How many folds of so many bytes of features are solved in parallel."""
     cores = usable_cores()
     return 1 if cores >= 2 * folds or size > SIDE_BY_SIDE else min(cores, folds)
 
@@ -317,12 +317,12 @@ def _columns(solved: Solver) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([-half[0], half[0]], axis=1), np.stack([-half[1], half[1]])
 
 
-# -- The linear head of several labels an image, solved exactly: a logistic regression for each class ---
+# -- The linear head of several labels per image, solved exactly: a logistic regression for each class ---
 #
 # The K problems share features and penalty, so one L-BFGS solves them together: each step is one product of matrices where
 # K separate solvers would take K. The solution is the one that each would find alone.
 
-LEVEL = 1e-6  # the largest slope of the mean loss with which the search goes on
+LEVEL = 1e-6  # the search ends when the largest slope of the mean loss is smaller
 
 
 def fit_one_vs_rest(
@@ -335,13 +335,13 @@ def fit_one_vs_rest(
 ) -> Probe:
     """Solve the head on all views; the penalty is chosen on the images themselves, view 0, as `fit_probe` does.
 
-    A class that no image has, or every image, has no finite solution and gets the bias that its rate asks for.
+    A class that no image has, or every image, has no finite solution and gets a bias from its frequency.
 
     Args:
         views: float32 (N, C) each, the same images in the same order.
         targets: int (N, K), 1 where the image has the class, else 0.
         units: int (N,); images of one unit share a fold.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))
@@ -372,7 +372,7 @@ def solve(features: np.ndarray, targets: np.ndarray, strength: float, start: np.
     if start is None:
         start = np.zeros(shape)
         start[-1] = np.log(rate / (1 - rate))
-    scale = 1 / (strength * count)  # everything by the number of images, so that slopes are of one size
+    scale = 1 / (strength * count)  # all divided by the number of images, so that slopes are of one scale
 
     def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
@@ -396,7 +396,7 @@ def _cross_validate(features: np.ndarray, targets: np.ndarray, folds: Sequence[n
     for strength in STRENGTHS:
         logits = np.empty(targets.shape, np.float32)
         for place, held in enumerate(folds):
-            # Each solution starts from the one before it, which is close.
+            # Each search starts from the previous solution, which is close.
             weights = solve(features[~held], targets[~held], strength, starts[place])
             starts[place] = weights
             logits[held] = features[held] @ weights[:-1] + weights[-1]

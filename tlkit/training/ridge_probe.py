@@ -9,7 +9,7 @@ from tlkit.training.probe import FALLBACK, CrossValidation, Probe, on_raw_featur
 
 # Inverse penalties on standardised features per training image, strong to weak; each is a product of small matrices.
 STRENGTHS = tuple(10.0 ** np.arange(-6, 2.5, 0.5))
-SMALL = 1e-10  # eigenvalues of less than this share of the largest are rounding
+SMALL = 1e-10  # eigenvalues below this share of the largest are rounding errors
 
 
 def fit_ridge(
@@ -24,9 +24,9 @@ def fit_ridge(
 
     Args:
         views: float32 (N, C) each, the same images in the same order.
-        targets: float (N, K), the numbers in the units that are learned.
+        targets: float (N, K), the numbers in the units of training.
         units: int (N,); images of one unit share a fold.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))
@@ -62,7 +62,7 @@ def solve(features: np.ndarray, targets: np.ndarray, strength: float) -> tuple[n
 def cross_validate(features: np.ndarray, targets: np.ndarray, folds: Sequence[np.ndarray]) -> CrossValidation:
     """Mean held-out half squared error of each strength, from one eigendecomposition.
 
-    Leaving out a fold needs no new fit: with the hat matrix H of the whole, the residuals of the images left out are
+    Leaving out a fold needs no new fit: with the hat matrix H of all images, the residuals of the images left out are
     (I - H_ff)^-1 r_f, exactly.
 
     Args:

@@ -1,7 +1,7 @@
 """Every automatic choice of a run, settled in one list before anything is computed.
 
-A run does what its plan says. What can only be decided once features are computed (how classes are balanced, in which
-precision to compute, what ships) is in the list with how it will be decided.
+A run does what its plan says. For what can only be decided once features are computed (how classes are balanced, in which
+precision to compute, what ships), the list says how it will be decided.
 """
 
 import time
@@ -46,11 +46,9 @@ from tlkit.training.plan import (
 from tlkit.training.planner import COMPILING, RATES, SOLVER_PASSES, build_plan
 from tlkit.training.stages import Parts
 
-CANDIDATES = (
-    8  # that are measured before it is chosen what ships: the probe, what was trained, between them, means of epochs
-)
-READYING = 2.0  # seconds: tracing what measures them, their weights from the disk
-TIMED = 32  # images that are decoded to see how long that takes
+CANDIDATES = 8  # measured for the choice of what ships: the probe, what was trained, interpolations, means of epochs
+READYING = 2.0  # seconds: tracing their forward pass, reading their weights
+TIMED = 32  # images that are decoded to time it
 
 
 def settle(
@@ -71,11 +69,11 @@ def settle(
         dataset: the images, every one of them readable.
         splits: of them.
         budget: of `--minutes`.
-        measure: whether the network may be timed and looked at; without, what would be measured is estimated.
-        why_blocks: why as many blocks as `config` says.
+        measure: whether the network may be timed and inspected; if not, what would be measured is estimated.
+        why_blocks: the reason for the number of blocks in `config`.
 
     Raises:
-        TlkitError: options that these images, this network or this time cannot do.
+        TlkitError: options that are impossible with these images, this network or this time.
     """
     clips, config = dataset.clips, _possible(config, dataset, splits)
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
@@ -103,7 +101,7 @@ def settle(
         _refuse_other_stages(asked, config := _head_alone(config), why)
         plan = build(config).deciding(Decision("stages", "head", why))
     if asked.stages is None and config.stages is None and clips is None:
-        why = "fine-tuning begins where the solved head ends, and ships only where it is better"
+        why = "fine-tuning starts from the solved head, and ships only where it is better"
         decided.append(Decision("stages", ",".join(STAGES), why))
     balance.refuse_synthesis(config, plan)
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
@@ -122,7 +120,7 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
 
 
 def _judging(plan: Plan, train: int, val: int, total: int) -> float:
-    """Seconds of what candidates say of the `val` images held out, and of what the one that ships says of all, by the stage's pace."""
+    """Seconds of predicting the `val` held-out images with every candidate, and all with the one that ships, at the stage's pace."""
     last = plan.stages[-1]
     if last.name not in ("top", "all"):
         return 0.0
@@ -131,7 +129,7 @@ def _judging(plan: Plan, train: int, val: int, total: int) -> float:
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
-    """The options, with what goes without saying for clips; raises for those that these samples cannot follow."""
+    """The options, with those implied for clips; raises for options that do not apply to these samples."""
     refuse_several_labels(config, dataset)
     if dataset.clips is None:
         return config
@@ -141,9 +139,9 @@ def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Finet
 
 # -- The plan of clips ---
 
-TIME_PACE = 40  # updates of an epoch, at least, about: it goes through few clips several times
+TIME_PACE = 40  # about the least updates of an epoch: it goes through few clips several times
 
-# Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
+# Options for single images only, with the values allowed for clips: their frames are stored, and the backbone stays frozen.
 FOR_IMAGES: dict[str, tuple[object, ...]] = {
     "stages": (None, ("head",)),
     "preset": (None, "default"),
@@ -160,7 +158,7 @@ FOR_IMAGES: dict[str, tuple[object, ...]] = {
 
 
 def refuse_for_clips(options: FinetuneConfig) -> None:
-    """Raise for options that clips cannot follow.
+    """Raise for options that do not apply to clips.
 
     Raises:
         TlkitError: naming the option.
@@ -170,7 +168,7 @@ def refuse_for_clips(options: FinetuneConfig) -> None:
         if value not in allowed:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise TlkitError(
-                f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
+                f"--{name.replace('_', '-')} {shown} is for single images, but the samples are clips.",
                 "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
             )
 
@@ -183,7 +181,7 @@ def clip_plan(
     frames: int,
     pacing: float = PACING,
 ) -> Plan:
-    """The plan for clips: the mean over time is solved; then, unless it is all that was asked for, the order is learned.
+    """The plan for clips: the head on the mean over time is solved; then, unless only that was asked for, the order is learned.
 
     Args:
         options: what was asked for.
@@ -191,7 +189,7 @@ def clip_plan(
         classifier: with a head over time.
         sizes: in clips.
         frames: of all clips together.
-        pacing: seconds for which this machine is timed: for long, or hardly where nothing but small heads is computed.
+        pacing: seconds for which this machine is timed: hardly any where only small heads are computed.
     """
     task, clip = classifier.facts.task, classifier.facts.clip
     own = {layer.name for layer in backbone.model.layers}
@@ -242,7 +240,7 @@ def _over_time(options: FinetuneConfig, stages: int) -> Decision:
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
-    """The options with what their preset says of those that were not given, and the decision that says so.
+    """The options, with those not given taken from their preset, and the decision that says so.
 
     Args:
         config: as asked for.
@@ -272,7 +270,7 @@ def _listed(value: object) -> str:
 
 
 def reopened(content: dict[str, Any], config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Plan:
-    """The plan that a run was begun with; one from before plans said how they are checked is completed."""
+    """The plan that a run was started with; one from before plans named their validation is completed."""
     plan = Plan.from_json(content)
     if plan.decision("validate"):
         return plan
@@ -283,7 +281,7 @@ def reopened(content: dict[str, Any], config: FinetuneConfig, dataset: Dataset, 
 
 
 def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
-    """Raise for options that the task of the images cannot follow, and for a truth that nothing can learn to give.
+    """Raise for options that do not apply to the task of the images, and for a truth that cannot be learned.
 
     Raises:
         TlkitError: saying what to use instead.
@@ -294,7 +292,7 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
     losses = dataset.task.trained_by
     if config.loss is not None and config.loss not in losses:
         raise TlkitError(
-            f"--loss {config.loss} is of another kind of target; these images are of --task {dataset.task.name}.",
+            f"--loss {config.loss} is for another kind of target; these images are of --task {dataset.task.name}.",
             f"use one of {', '.join(losses)}.",
         )
     if config.label_smoothing and "crossentropy" not in losses:
@@ -306,7 +304,7 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
 
 
 def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: str) -> None:
-    """Stages other than the default ones were asked for, and are trained or refused."""
+    """Raise where stages other than the default ones were asked for and are not planned."""
     if asked.stages is not None and planned.stages != asked.stages:
         raise TlkitError(
             f"--stages {','.join(asked.stages)} cannot be done here. {why}",
@@ -315,13 +313,13 @@ def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: st
 
 
 def _head_alone(config: FinetuneConfig) -> FinetuneConfig:
-    """The options of a run whose backbone stays as it is."""
+    """The options of a run whose backbone stays frozen."""
     first = {name: getattr(config, name) and getattr(config, name)[:1] for name in ("epochs", "learning_rate")}
     return replace(config, stages=("head",), blocks=None, unfreeze="last", **first)
 
 
 def _decoding(dataset: Dataset, contract: InputContract) -> float:
-    """Seconds for each image, from the file to pixels, on some of them; what starts threads and decoders is not timed."""
+    """Seconds for each image, from the file to pixels, on some of them; starting threads and decoders is not timed."""
     rows = np.linspace(0, len(dataset) - 1, min(TIMED, len(dataset))).astype(int)
     files = [dataset.file(row) for row in rows]
     for few in (files[:1], files):
@@ -332,14 +330,14 @@ def _decoding(dataset: Dataset, contract: InputContract) -> float:
 
 
 def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
-    """What is computed in, and what waits for features."""
+    """The precision and devices of the computation, and what is decided once features are computed."""
     name, why = choose_engine(source.backbone.model)
     if config.engine == "auto":
         least = worth_from(source.backbone.model)
         many = f"; for {least:,} images and more the network as ONNX, with fewer multiplications" if least else ""
         yield Decision("engine", name, why + many)
     if config.devices is not None and len(names := chosen(config.devices)) > 1:
-        how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
+        how = f"asked for: rows of every batch are divided among them, and its last one is padded to a multiple of {len(names)}"
         yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")
     if config.executor != "here":
         with opened(config.executor) as executor:

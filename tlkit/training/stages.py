@@ -1,4 +1,4 @@
-"""The network of a run, what of it is stored, and the stages, each of which starts from what the one before it kept."""
+"""The network of a run, its stored outputs, and the stages, each of which starts from what the one before it kept."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,18 +38,18 @@ from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What every stage works on. Pickled, it brings its network and its rows along; image files are read where they are.
+    """The input of every stage. Pickled, it includes its network and its rows; image files are read where they are.
 
     Args:
         config: the options.
         backbone, head, classifier: sharing their layers.
         manifest, splits: the images.
-        stored: the images themselves, every one, by what of them is stored (`features`, `cut`).
-        augmentation: what a view is, stored or fresh.
-        views: of the training images, by the same names; view 0 first.
+        stored: rows of all the images themselves, by what is stored (`features`, `cut`).
+        augmentation: defines a view, stored or fresh.
+        views: rows of views of the training images, by the same names; view 0 first.
         groups: int (N,); images with the same number share a fold.
         tau: strength of an adjustment of the logits, see `balance`.
-        drawn: features of rare classes and their labels, likewise; None where none are.
+        drawn: features drawn for rare classes and their labels, likewise; None where there are none.
         models: see `stage_model`.
     """
 
@@ -88,7 +88,7 @@ class Material:
 
 
 def _unpacked(parts: dict[str, Any], models: dict[str, bytes], facts: Facts) -> Material:
-    """A material that was pickled: its network is composed anew, from files of its two models."""
+    """Restore a pickled material: its network is rebuilt from files of its two models."""
     parts |= {name: replace(parts[name], model=of_bytes(content)) for name, content in models.items()}
     given = parts["backbone"], parts["head"], facts.classes, facts.contract
     classifier = compose_clips(*given, facts.clip, facts.task) if facts.clip else compose(*given, facts.task)
@@ -116,10 +116,10 @@ def run_stage(
     budget: Budget | None = None,
     ready: Ready | None = None,
 ) -> State:
-    """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards.
+    """Run one stage to its end, or load its result where it already ended; the layers hold it afterwards.
 
-    With a budget of time, a stage after the head has as many epochs as fit into what is left of it. What is `ready` is not
-    compiled again.
+    With a budget of time, a stage after the head has as many epochs as fit into what is left of it. A stage that is `ready`
+    is not compiled again.
     """
     model = ready.model if ready else stage_model(stage, material)
     state = checkpoint.read()
@@ -149,7 +149,7 @@ def _stopping(
     budget: Budget | None,
     story: Story,
 ) -> Stopping:
-    """As planned; with a budget, as many epochs as there is time for, and a schedule that is not broken off before."""
+    """Stopping as planned; with a budget, as many epochs as there is time for, and a schedule that is not ended early."""
     if budget is None or stage.name == "head":
         patience, expected = material.config.patience, stage.seconds
         return Stopping(epochs=stage.epochs, patience=patience, least=stage.least, expected=expected)
@@ -160,7 +160,7 @@ def _stopping(
 
 
 def compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
-    """Compiles the stage's model for updates in so many parts."""
+    """A function that compiles the stage's model for updates with so many parts."""
     adjusts = material.config.balance in ADJUSTING
     added = log_prior(examples.labels, examples.classes, material.tau) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
@@ -216,9 +216,9 @@ def examples_of(stage: Stage, material: Material) -> Examples:
 def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled.
 
-    It is the same object whenever it is asked for, so that what was traced to measure a stage serves those who compare stages.
+    It is the same object each time, so that what was traced to measure a stage is reused to compare stages.
     """
-    if stage.name in ("head", "time"):  # beside the solved mean stands what reads the order
+    if stage.name in ("head", "time"):  # the head that reads the order is added to the solved mean
         material.head.model.get_layer("logits").trainable = stage.name == "head"
     if stage.name == "head" and material.dataset.clips is None:
         return material.head.model
@@ -229,9 +229,9 @@ def stage_model(stage: Stage, material: Material) -> keras.Model:
 
 
 def bare_model(stage: Stage, material: Material) -> keras.Model:
-    """The same layers in a model that nobody has compiled: files are read into it and written from it without an optimizer."""
+    """The same layers in an uncompiled model: files are read into it and written from it without an optimizer."""
     whole, head = material.classifier.model, material.head.model
-    if stage.name == "head":  # of clips the mean over time alone: what is read beside it has no say yet
+    if stage.name == "head":  # for clips, only the mean over time: the head that reads the order is not trained yet
         return head if material.dataset.clips is None else keras.Model(head.input, head.get_layer("logits").output)
     if stage.name == "time":
         return keras.Model(head.input, head.output, name=stage.name)
@@ -240,7 +240,7 @@ def bare_model(stage: Stage, material: Material) -> keras.Model:
 
 
 def frozen_model(stage: Stage, material: Material) -> keras.Model:
-    """What lies between the images and the part that the stage trains."""
+    """The frozen network between the images and the part that the stage trains."""
     model, head = material.backbone.model, material.head
     if stage.name == "top":
         return keras.Model(model.input, model.get_layer(stage.cut).output)
@@ -248,7 +248,7 @@ def frozen_model(stage: Stage, material: Material) -> keras.Model:
 
 
 def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
-    """Logits float32 (N, K) of every image, from as far up the network as is stored after this stage."""
+    """Logits float32 (N, K) of every image, from the last output of the network that is stored after this stage."""
     if stage.source == "pixels":
         files, config, contract = material.dataset.files, material.config, material.classifier.facts.contract
         model = material.classifier.model
@@ -262,7 +262,7 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
 
 
 def _from_the_cut(stage: Stage, material: Material, story: Story) -> np.ndarray:
-    """Logits of every image. Its features, met on the way, are left with the store: they are asked for next."""
+    """Logits of every image. The features computed on the way are stored, since they are needed next."""
     classifier, dataset = material.classifier, material.dataset
     both = keras.Model(classifier.model.get_layer(stage.cut).output, with_features(classifier).outputs)
     engine, rows = enduring(build_engine(both), story), np.arange(len(dataset))
@@ -277,21 +277,21 @@ def _from_the_cut(stage: Stage, material: Material, story: Story) -> np.ndarray:
 
 
 def held_out(stage: Stage, material: Material) -> Callable[[], np.ndarray]:
-    """Gives logits float32 (n, K) of the validation images, by whatever weights the layers hold when it is called."""
+    """A function for the logits float32 (n, K) of the validation images, by the weights of the layers when it is called."""
     model, rows = stage_model(stage, material), material.rows("val")
     read, call = plain_reader(stage, material, rows), compiled(model, len(rows))
     return lambda: predict(model, read, len(rows), call=call)
 
 
 def _training_reader(stage: Stage, material: Material) -> Reader:
-    """Views of the training images: drawn from the stored ones, or another one every epoch."""
+    """Views of the training images: drawn from the stored ones, or a fresh one every epoch."""
     if stage.views:
         return stored_reader(material.views[stage.source], material.config.seed)
     return _pixel_reader(stage, material, material.rows("train"), material.augmentation)
 
 
 def plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
-    """The images at these rows themselves, whatever the epoch."""
+    """The images at these rows themselves, in every epoch."""
     if stage.source == "pixels":
         return _pixel_reader(stage, material, rows, Augmentation(strength="none"))
     stored = material.stored[stage.source]
@@ -307,7 +307,7 @@ def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentati
 
 
 def _solve(stage: Stage, model: keras.Model, material: Material, checkpoint: Checkpoint, story: Story) -> State:
-    """The convex head: solved, not trained."""
+    """Solve the convex head."""
     started = time.monotonic()
     labels, views = material.labels("train"), material.views["features"]
     probe = solved(material, lambda part: story.reach(part, 1.0))
@@ -329,12 +329,12 @@ def _solve(stage: Stage, model: keras.Model, material: Material, checkpoint: Che
     return checkpoint.finish(state, f"solved; {probe.rule}")
 
 
-# -- The network of a run: backbone, head, the two composed; what of it is computed once and stored, and for which images ---
+# -- The network of a run: backbone, head, the two composed; which of its outputs are stored, and for which images ---
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The network and how images meet it."""
+    """The network and its input contract."""
 
     backbone: Backbone
     head: Head
@@ -357,12 +357,12 @@ class Parts:
         return source.begun and not source.stored(dataset.members.sha256).lacking.any()
 
     def stored(self, plan: Plan) -> dict[str, Tap]:
-        """What the plan keeps on disk, `features` and `cut`, and where in the network it comes from."""
+        """The outputs that the plan stores, `features` and `cut`, and where in the network they are."""
         names = {"features": lambda stage: self.feature, "cut": lambda stage: Tap(stage.cut)}
         return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
 
     def frozen(self, plan: Plan, config: FinetuneConfig) -> FeatureSource | None:
-        """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
+        """The outputs computed once, in one pass: the input of the head and, for the top stage, the output at the cut."""
         taps = self.stored(plan).values()
         return FeatureSource.of_backbone(self.backbone, self.contract, *taps).asked(config) if taps else None
 
@@ -379,10 +379,10 @@ def build_parts(
 
     Args:
         config: which backbone, weights, size and head.
-        dataset: what it learns to tell apart.
-        story: hears of a download.
-        contract: how images become pixels, of a run that is gone on with; settled on the images unless given.
-        structure_only: with random weights in the place of pretrained ones of the catalogue, which need not be at hand.
+        dataset: with the classes to learn.
+        story: reports a download.
+        contract: how images become pixels, of a resumed run; by default settled on the images.
+        structure_only: with random weights in place of pretrained ones of the catalogue, which need not be available.
     """
     weights = (
         "none" if structure_only and config.weights == "imagenet" and not is_path(config.backbone) else config.weights
@@ -416,7 +416,7 @@ def _of_clips(
 def gather(
     config: FinetuneConfig, parts: Parts, plan: Plan, dataset: Dataset, splits: Splits, story: Story
 ) -> Material:
-    """Everything the stages read: rows of every image, and of as many views of training images as planned.
+    """Everything the stages read: rows of every image, and of the planned views of training images.
 
     Raises:
         TlkitError: a file can no longer be read.
@@ -451,7 +451,7 @@ def gather(
 
 
 def _refuse_lost(found: Extraction) -> None:
-    """Every file was looked at before; one that cannot be read now has changed since."""
+    """Raise for a file that cannot be read; every file was readable before, so it has changed since."""
     if found.problems:
         lost = found.problems[0]
         raise TlkitError(

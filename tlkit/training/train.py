@@ -3,7 +3,7 @@
     parts = build_parts(options, dataset, story)
     trained = train(dataset, splits, parts, options, FolderSink(Path("work")))
 
-Every step leaves its result with the sink, whole or not at all, and is skipped where that result already is.
+Every step leaves its result with the sink, whole or not at all, and is skipped where that result already exists.
 """
 
 import math
@@ -54,15 +54,15 @@ from tlkit.training.stages import (
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of it.
+    """The result of training.
 
     Args:
         plan: as it was carried out.
         material: the images, and the layers, which hold what ships.
         states: what became of each stage.
-        logits: float32 (N, K) of every image, by what ships.
-        choice: among which weights; None where there was nothing to choose from, or no image to choose by.
-        crossed: what cross-validation found, where it took the place of validation images.
+        logits: float32 (N, K) of every image, from what ships.
+        choice: of the weights; None where there was nothing to choose from, or no image to choose by.
+        crossed: what cross-validation found, where it replaced validation images.
     """
 
     plan: Plan
@@ -78,7 +78,7 @@ class Trained:
         return self.material.classifier
 
     def calibrated(self) -> Classifier:
-        """The classifier with its temperature, fitted on what was held out, and with what it was trained on."""
+        """The classifier with its temperature, fitted on held-out images, and with facts of its training data."""
         dataset, splits = self.material.dataset, self.material.splits
         held = splits.indices("val")
         found = self.crossed
@@ -102,20 +102,20 @@ def train(
     budget: Budget | None = None,
     story: Story | None = None,
 ) -> Trained:
-    """Train in stages, and put what is the best of them on held-out images into the layers.
+    """Train in stages, and put the best weights by held-out images into the layers.
 
     Args:
         dataset: the images, every one of them readable.
-        splits: which of them train, which decide.
+        splits: which of them train, and which decide.
         source: the network, whose layers are trained.
-        options: as asked for; paths among them are not looked at.
+        options: as asked for; paths among them are ignored.
         sink: where results go, and where those of an earlier call are found.
-        plan: `settle`'s for the same arguments, made here unless given.
-        budget: of the minutes that all of it may take.
-        story: hears what happens.
+        plan: by default that of `settle` for the same arguments.
+        budget: of the minutes that the whole may take.
+        story: reports what happens.
 
     Raises:
-        TlkitError: what the options ask for cannot be done with these images, or a file is gone.
+        TlkitError: the options are impossible with these images, or a file is missing.
     """
     story = story or Silence()
     plan = plan or settle(options, source, dataset, splits, budget=budget)
@@ -153,9 +153,9 @@ def train(
 def _folded(
     material: Material, scores: np.ndarray, crossed: Crossed | None, scale: Scale
 ) -> tuple[Material, np.ndarray, Crossed | None]:
-    """What was learned in other units, in those of the images: the last layer of the network, and what it says.
+    """Convert what was learned in other units to those of the images: the last layer of the network, and its logits.
 
-    The layers are changed once, after everything that was learned has been read from its checkpoints.
+    The layers are changed once, after everything learned has been read from its checkpoints.
     """
     for last in (layer for layer in material.head.model.layers if layer.name in ("logits", ORDER)):
         kernel, *bias = (np.asarray(weight, np.float64) * scale.unit for weight in last.get_weights())
@@ -166,24 +166,24 @@ def _folded(
     return material, scale.restore(scores), crossed
 
 
-# -- The peak rate of a stage, where that is left open: the beginning of its warm-up is tried ---
+# -- The peak rate of a stage, where it is left open: the beginning of its warm-up is tried ---
 
-RISEN = 1.2  # times the loss of the start: what is forgotten by then takes longer to make good than a lower rate takes
+RISEN = 1.2  # times the loss at the start: beyond it, recovering takes longer than training at a lower rate
 
 
 def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> tuple[Plan, Ready | None]:
-    """The plan with the peak rate of a stage: a high one where training bears it, else that of a longer stage.
+    """The plan with the peak rate of a stage: a high one where training tolerates it, else that of a longer stage.
 
-    Its layers go through the first updates of the stage at the high rate, warm-up included, until they are over or the loss has
-    risen too far (the range test of Smith 2017), and are put back. What was compiled for them is ready for the stage: where the
-    rate is not borne, as far as the backend's steps follow a change of the schedule.
+    Its layers go through the first updates of the stage at the high rate, warm-up included, until these are over or the loss
+    has risen too far (the range test of Smith 2017), and are restored. What was compiled for the trial is ready for the stage;
+    where the rate is rejected, only if the backend's steps follow a change of the schedule.
 
     Args:
         plan: whose stage may have a rate that is still to be tried.
         number: of the stage.
         material: left as it is.
-        sink: keeps the plan, so that a resumed run goes on with what was found.
-        story: hears what was found.
+        sink: keeps the plan, so that a resumed run continues with what was found.
+        story: reports what was found.
     """
     stage, ready = plan.stages[number], None
     if not stage.tried:
@@ -194,7 +194,7 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
         if not ran_out(error):
             raise
         borne, reason = False, "there is no memory for a trial"
-    steps = max(0.0, stage.seconds - COMPILING) / (1 + TRIAL_COST)  # the trial is over, and what it compiled serves
+    steps = max(0.0, stage.seconds - COMPILING) / (1 + TRIAL_COST)  # the trial is over, and what it compiled is reused
     settled = replace(stage, tried=False, seconds=steps)
     if not borne:
         settled = unhurried(settled, material.config, len(material.labels("train")))
@@ -206,7 +206,7 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
 
 
 def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink) -> Plan:
-    """The plan with a stage as a trial has settled it, left with the sink, so that a resumed run goes on with it."""
+    """The plan with a stage as a trial has settled it, left with the sink, so that a resumed run continues with it."""
     stages = (*plan.stages[:number], stage, *plan.stages[number + 1 :])
     plan = replace(plan, stages=stages).deciding(decision)
     sink.write("plan", plan.as_json())
@@ -214,7 +214,7 @@ def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink)
 
 
 def _bearing(stage: Stage, material: Material) -> tuple[bool, Ready, str]:
-    """Whether training bears the rate of the stage, which is made ready; and what was found."""
+    """Whether training tolerates the rate of the stage; the stage made ready; and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
     ready = made_ready(stage, material, whole)
@@ -227,15 +227,15 @@ def _bearing(stage: Stage, material: Material) -> tuple[bool, Ready, str]:
         reached = float(ready.model.optimizer.learning_rate)
     done, risen = len(losses) * updates, losses[-1] / start
     found = (
-        f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {risen:.2f} times that of the start"
+        f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {risen:.2f} times that at the start"
     )
     ready = ready._replace(epoch=replace(ready.epoch, compiling=0.0, known=True))
     borne = bool(risen <= RISEN)
-    return borne, ready, found + f", more than the {RISEN} that is borne" * (not borne)
+    return borne, ready, found + f", more than the tolerated {RISEN}" * (not borne)
 
 
 def steered(ready: Ready, stage: Stage, examples: Examples) -> Ready | None:
-    """What was made ready for another schedule, with that of the stage; None where it would not follow."""
+    """A stage made ready for another schedule, with its own one; None where the steps would not follow."""
     if not ready.epoch.follows:
         return None
     ready.model.optimizer.follow(stage.learning_rate, examples.updates * stage.epochs, stage.warm_up)
@@ -244,7 +244,7 @@ def steered(ready: Ready, stage: Stage, examples: Examples) -> Ready | None:
 
 @contextmanager
 def _put_back(model: keras.Model) -> Iterator[None]:
-    """What the model and its optimizer hold now is what they hold afterwards."""
+    """Restore the state of the model and its optimizer on exit."""
     variables = [*model.variables, *model.optimizer.variables]
     held = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     try:
@@ -255,14 +255,14 @@ def _put_back(model: keras.Model) -> Iterator[None]:
 
 
 def _loss(ready: Ready, examples: Examples) -> float:
-    """Mean loss of the batches as training sees them, dropout and mixing included: by steps at a rate of zero."""
+    """Mean loss of the batches as in training, dropout and mixing included: by steps at a rate of zero."""
     with _put_back(ready.model):
         ready.model.optimizer.stand_still()
         return ready.epoch(examples, 0)[0]
 
 
 def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
-    """A top stage that did not bear the rate that was tried: as it is planned where none is."""
+    """A top stage that did not tolerate the rate tried, as it would be planned without a trial."""
     epochs = planned_epochs(train, options.batch_size * options.accumulate)
     return replace(
         stage,
@@ -274,18 +274,18 @@ def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
     )
 
 
-# -- What a stage multiplies in, where that is left open: tried on steps of its own ---
+# -- The precision of a stage, where it is left open: tried on some of its steps ---
 
 TRIED = ("float32", "bfloat16")
-TRIAL_UPDATES = 2  # of each precision in each round; the first round is not timed, for it compiles
+TRIAL_UPDATES = 2  # of each precision in each round; the first round compiles, and is not timed
 TRIAL_ROUNDS = 3
-LOSSES = (0.02, 0.005)  # how far apart the losses may be: a share, and what is next to nothing
-JUDGED = 256  # images held out, at most, whose decisions are compared
+LOSSES = (0.02, 0.005)  # tolerated difference of the losses: relative and absolute
+JUDGED = 256  # most held-out images whose decisions are compared
 
 
 @dataclass
 class Trial:
-    """A copy of what a stage trains, in one precision.
+    """A copy of the model of a stage, in one precision.
 
     Args:
         model: the copy, compiled.
@@ -314,9 +314,9 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
     Args:
         plan: whose stage may have the precision `auto`.
         number: of the stage.
-        material: with validation images; left as it is, for copies train.
-        sink: keeps the plan, so that a resumed run goes on with what was found.
-        story: hears what was found.
+        material: with validation images; left as it is, since copies train.
+        sink: keeps the plan, so that a resumed run continues with what was found.
+        story: reports what was found.
     """
     stage = plan.stages[number]
     if stage.precision != "auto":
@@ -342,7 +342,7 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
 def _drawn(whole: Examples, updates: int, seed: int, part: int = 0) -> Examples:
     """So many updates of images drawn at random, every image once before any is drawn again; the `part`-th such draw.
 
-    They are of the size of the whole's, for which a step that was traced with them serves as well.
+    They have the size of the original updates, so a step traced with them can be reused for these.
     """
     each = min(whole.batch_size, whole.part_size * whole.parts)
     size, random = updates * each, np.random.default_rng((seed, 5))
@@ -365,7 +365,11 @@ def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tu
     """Whether bfloat16 is taken, how many times as fast it is, and why."""
     gain = min(exact.seconds[1:]) / min(half.seconds[1:])
     if gain < FASTER:
-        return False, gain, f"a step in bfloat16 is {gain:.2f} times as fast here, and {FASTER} would be worth it"
+        return (
+            False,
+            gain,
+            f"a step in bfloat16 is {gain:.2f} times as fast here, less than the {FASTER} that would pay",
+        )
     last, other = exact.losses[-1], half.losses[-1]
     if not np.isclose(other, last, rtol=LOSSES[0], atol=LOSSES[1]):
         return False, gain, f"after these steps the loss is {other:.4f} in bfloat16 and {last:.4f} in float32"
@@ -374,7 +378,7 @@ def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tu
     logits = [predict(trial.model, read, len(rows)) for trial in (exact, half)]
     agree = float(material.dataset.task.same(*logits).mean())
     if agree < AGREE:
-        return False, gain, f"after these steps {1 - agree:.0%} of the decisions on {len(rows)} images held out differ"
+        return False, gain, f"after these steps {1 - agree:.0%} of the decisions on {len(rows)} held-out images differ"
     updates = TRIAL_ROUNDS * TRIAL_UPDATES
-    alike = f"after {updates} updates losses within {LOSSES[0]:.0%} and {agree:.0%} of decisions on {len(rows)} held out the same"
+    alike = f"after {updates} updates losses within {LOSSES[0]:.0%} and {agree:.0%} of the decisions on {len(rows)} held-out images agree"
     return True, gain, f"a step is {gain:.2f} times as fast, {alike}"

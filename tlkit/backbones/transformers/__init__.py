@@ -1,1 +1,1 @@
-"""Vision transformers of Keras's own layers, and the weights of KerasHub's in them: files of them load in plain Keras."""
+"""Vision transformers in Keras's own layers with the weights of KerasHub's, so that their files load in plain Keras."""

@@ -1,7 +1,7 @@
-"""From a vision transformer of KerasHub to the same one of Keras's own layers, weight by weight.
+"""Convert a vision transformer of KerasHub to the same one in Keras's own layers, weight by weight.
 
-KerasHub is needed to read its preset, and for nothing that is made of it. A family is a module with
-`read(body, size) -> (what it is made of, Values)` and a row here for each class that it reads.
+KerasHub is only needed to read its preset, not for the result. A family is a module with
+`read(body, size) -> (architecture, Values)` and a row here for each class that it reads.
 """
 
 import importlib
@@ -26,7 +26,7 @@ CONVERTERS = {
 NETWORKS: dict[type, Callable[..., keras.Model]] = {
     Architecture: build,
     windows.Stages: windows.build,
-}  # what a network is made of -> what builds it
+}  # class of the architecture -> its builder
 
 Values = dict[str, list[np.ndarray]]  # layer -> its weights
 
@@ -38,16 +38,16 @@ def family_module(body: Any) -> Any:
 
 
 def convert(body: Any, size: tuple[int, int], scale: Any, offset: Any) -> keras.Model:
-    """A network of KerasHub as one of Keras's own layers.
+    """A network of KerasHub in Keras's own layers.
 
     Args:
         body: one that `family_module` knows.
-        size: (height, width) of images, which its patches divide; positions that are added are interpolated for it.
-        scale: pixels are multiplied by it: a number, or one for each colour.
-        offset: and this is added.
+        size: (height, width) of images, a multiple of its patches; additive positions are interpolated for it.
+        scale: factor of the pixels: a number, or one for each colour.
+        offset: added afterwards.
 
     Returns:
-        As of `build`, with the weights of `body`.
+        As `build`, with the weights of `body`.
 
     Raises:
         TlkitError: patches or windows do not suit the image.
@@ -62,7 +62,7 @@ def convert(body: Any, size: tuple[int, int], scale: Any, offset: Any) -> keras.
     return model
 
 
-# -- What families read the weights of layers with ---
+# -- Functions with which families read the weights of layers ---
 
 
 def number(variable: Any) -> np.ndarray:
@@ -71,11 +71,11 @@ def number(variable: Any) -> np.ndarray:
 
 
 def tokens(projection: Any, prefix: list[np.ndarray], positions: np.ndarray) -> list[np.ndarray]:
-    """What embeds patches: kernel (patch * patch * 3, C) and a bias for each token (prefix + patches, C).
+    """Weights of the patch embedding: kernel (patch * patch * 3, C) and a bias for each token (prefix + patches, C).
 
     Args:
         projection: the convolution that embeds patches.
-        prefix: rows (n, C) of what stands before them, in order, positions included.
+        prefix: rows (n, C) of the tokens before them, in order, positions included.
         positions: (rows * columns, C), added to the patches.
     """
     kernel = number(projection.kernel)
@@ -108,7 +108,7 @@ def _bias(part: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def block(name: str, norms: tuple[Any, Any], attended: list[np.ndarray], hidden: tuple[Any, Any]) -> Values:
-    """The layers of a block that every family has, with attention as it is given.
+    """The layers of a block that all families share, with the given attention.
 
     Args:
         name: of the block.

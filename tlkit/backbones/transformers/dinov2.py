@@ -10,7 +10,7 @@ from tlkit.backbones.transformers.positions import interpolated
 
 
 def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
-    """What a DINOv2 of KerasHub is made of, and its weights, with positions for images of (height, width)."""
+    """The architecture and weights of a DINOv2 of KerasHub, with positions for images of (height, width)."""
     encoder, embeddings = body.encoder, body.embeddings
     gated = body.use_swiglu_ffn
     kind = Architecture(
@@ -48,7 +48,7 @@ def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
 def _positions(body: Any, cells: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the class token (1, C) and of the patches (rows * columns, C).
 
-    Those that the network computes with where the image has its own size; else those it was trained with, interpolated.
+    Those of the network itself where the image has its size; otherwise those it was trained with, interpolated.
     """
     if cells == _cells(body, body.image_shape):
         table = number(body.embeddings.interpolated_position_embeddings)[0]

@@ -1,4 +1,4 @@
-"""DINOv3 (Siméoni et al. 2025): rotary positions, so that any number of patches will do."""
+"""DINOv3 (Siméoni et al. 2025): rotary positions, for any number of patches."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tlkit.backbones.transformers.network import Architecture
 
 
 def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
-    """What a DINOv3 of KerasHub is made of, and its weights."""
+    """The architecture and weights of a DINOv3 of KerasHub."""
     gated = body.use_gated_mlp
     kind = Architecture(
         patch=body.patch_size,
@@ -46,7 +46,7 @@ def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
 
 
 def _turned(name: str, layer: Any, kind: Architecture) -> Values:
-    """Queries and keys by the halves of the channels of their heads, and values."""
+    """Weights of queries and keys, split into the halves of the channels of their heads, and of values."""
     parts = [dense(layer.query_dense), dense(layer.key_dense)]
     half = kind.width // kind.heads // 2
     values: Values = {f"{name}_value": dense(layer.value_dense)}

@@ -1,8 +1,8 @@
-"""A vision transformer (Dosovitskiy et al. 2021) of Keras's own layers: raw pixels in, patch tokens as a grid out.
+"""A vision transformer (Dosovitskiy et al. 2021) in Keras's own layers: raw pixels in, patch tokens as a grid out.
 
-Patches are products of matrices. Class token, registers and positions are the bias of the layer that embeds patches: rows
-of zeros stand before the patches, and what the layer adds to them is all that they are. LayerScale (Touvron et al. 2021) is
-no layer of its own: it is multiplied into the dense layer before it.
+Patches are embedded by a matrix product. Class token, registers and positions are the bias of that layer: rows of zeros
+precede the patches, and the bias added to them gives these tokens. LayerScale (Touvron et al. 2021) is not a layer of its
+own: it is multiplied into the dense layer before it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GRID, SUMMARY = "grid", "summary"  # the layers that give the two outputs
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a vision transformer is made of.
+    """The architecture of a vision transformer.
 
     Args:
         patch: side of a patch in pixels.
@@ -30,9 +30,9 @@ class Architecture:
         prefix: tokens before those of the patches: class token, registers, a token for distillation.
         epsilon: of every layer normalisation.
         activation: between the dense layers: `gelu`, `gelu_tanh` (its approximation by tanh), or `silu` and its like.
-        gated: whether what is activated multiplies a third dense layer (SwiGLU, Shazeer 2020).
+        gated: whether the activated units multiply a third dense layer (SwiGLU, Shazeer 2020).
         rotary: period of rotary positions (Su et al. 2021); None where positions are added to the tokens.
-        pools: what tells of the whole image: the first `token`, or `attention` with one learned query (Zhai et al. 2022).
+        pools: the summary of the whole image: the first `token`, or `attention` with one learned query (Zhai et al. 2022).
     """
 
     patch: int
@@ -66,13 +66,13 @@ def build(kind: Architecture, size: tuple[int, int], scale: Any = 1 / 127.5, off
     """The network with random weights.
 
     Args:
-        kind: what it is made of.
-        size: (height, width) of images, which patches divide.
-        scale: of its preprocessing, which multiplies pixels of 0..255: a number, or one for each colour.
-        offset: what is added then.
+        kind: its architecture.
+        size: (height, width) of images, a multiple of the patches.
+        scale: of its preprocessing, factor of pixels of 0..255: a number, or one for each colour.
+        offset: added afterwards.
 
     Returns:
-        Functional model, `images` float32 (B, H, W, 3) -> grid (B, H / patch, W / patch, C); where something tells of the
+        Functional model, `images` float32 (B, H, W, 3) -> grid (B, H / patch, W / patch, C); where there is a summary of the
         whole image, a second output (B, C).
     """
     rows, columns = kind.cells(size)
@@ -108,7 +108,7 @@ def _small() -> Any:
 
 
 def _block(kind: Architecture, tokens: Any, name: str, cells: tuple[int, int]) -> Any:
-    """Attention and dense layers, each beside an identity and behind a normalisation."""
+    """Attention and dense layers, each with a skip connection and after a normalisation."""
     inner = _normalised(kind, tokens, f"{name}_norm1")
     if kind.rotary is None:
         attention = keras.layers.MultiHeadAttention(kind.heads, kind.width // kind.heads, name=f"{name}_attention")
@@ -141,10 +141,10 @@ def _dense_layers(kind: Architecture, tensor: Any, name: str) -> Any:
 
 
 def _rotary_attention(kind: Architecture, tensor: Any, name: str, angles: tuple[np.ndarray, np.ndarray]) -> Any:
-    """Attention whose queries and keys are turned by an angle for each position (Su et al. 2021).
+    """Attention whose queries and keys are rotated by an angle for each position (Su et al. 2021).
 
     Queries and keys of all heads are computed together, the first halves of their channels by one dense layer and the
-    second halves by another: turning them multiplies both by constants and adds. `angles`: as `rotations` gives them.
+    second halves by another: the rotation multiplies both by constants and adds. `angles`: from `rotations`.
     """
     layers, heads = keras.layers, kind.heads
     count, depth = tensor.shape[1], kind.width // heads
@@ -170,12 +170,12 @@ def _rotary_attention(kind: Architecture, tensor: Any, name: str, angles: tuple[
 
 
 def _summary(kind: Architecture, tokens: Any) -> Any:
-    """What tells of the whole image, (B, C)."""
+    """The summary of the whole image, (B, C)."""
     layers, count = keras.layers, tokens.shape[1]
     if kind.pools == "token":
         first = layers.Cropping1D((0, count - 1), name="class_token")(tokens)
         return layers.Reshape((kind.width,), name=SUMMARY)(first)
-    # One learned query: what it asks of a token is one number for each head, a dense layer
+    # One learned query: its score of a token is one number for each head, a dense layer
     depth = kind.width // kind.heads
     asked = layers.Dense(kind.heads, name="pool1_scores")(tokens)
     shares = layers.Softmax(axis=1, name="pool1_shares")(asked)

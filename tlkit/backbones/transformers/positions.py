@@ -1,4 +1,4 @@
-"""Where a patch is: tables of positions for another number of patches, and the angles of rotary positions."""
+"""Positions of patches: tables for another number of patches, and the angles of rotary positions."""
 
 import keras
 import numpy as np
@@ -11,9 +11,9 @@ def interpolated(table: np.ndarray, own: Cells, cells: Cells, antialias: bool = 
 
     Args:
         table: float32 (rows * columns, C), row by row.
-        own: rows and columns that it is for.
-        cells: those that are wanted.
-        antialias: whether to smooth what becomes smaller.
+        own: its rows and columns.
+        cells: the rows and columns wanted.
+        antialias: whether to smooth when downsampling.
 
     Returns:
         float32 (rows * columns, C); the table itself where it fits.
@@ -27,10 +27,10 @@ def interpolated(table: np.ndarray, own: Cells, cells: Cells, antialias: bool = 
 
 
 def rotations(cells: Cells, prefix: int, depth: int, period: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of the angle that each half of a head's channels is turned by (DINOv3, Siméoni et al. 2025).
+    """Cosine and sine of the angle by which each half of a head's channels is rotated (DINOv3, Siméoni et al. 2025).
 
-    The first half of the angles goes with the row of a patch, the other half with its column, both from -1 to 1 whatever the
-    number of patches; tokens before the patches are not turned.
+    The first half of the angles depends on the row of a patch, the other half on its column, both from -1 to 1 for any number
+    of patches; tokens before the patches are not rotated.
 
     Args:
         cells: rows and columns of patches.

@@ -1,7 +1,7 @@
 """SigLIP (Zhai et al. 2023) and SigLIP 2 (Tschannen et al. 2025): the part that reads images.
 
-Its patch tokens are the grid. What it compares with words, tokens weighted by what one learned query asks of them, is what
-tells of the whole image.
+Its patch tokens are the grid. The vector it compares with words, tokens weighted by attention of one learned query, is the
+summary of the whole image.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from tlkit.backbones.transformers.positions import interpolated
 
 
 def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
-    """What a SigLIP of KerasHub is made of, and its weights, with positions for images of (height, width)."""
+    """The architecture and weights of a SigLIP of KerasHub, with positions for images of (height, width)."""
     approximate = body.intermediate_activation == "gelu_approximate"
     kind = Architecture(
         patch=body.patch_size,
@@ -41,7 +41,7 @@ def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
 
 
 def _pooling(head: Any, count: int) -> Values:
-    """Attention with one query, the same for every image, folded into what it asks of a token: a number for each head."""
+    """Attention with one query, the same for every image, folded into its score of a token: a number for each head."""
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = attention(head.attention)
     width, heads, depth = query.shape
     asked = (np.einsum("c,chd->hd", number(head.probe).ravel(), query) + query_bias) / np.sqrt(depth)
@@ -51,7 +51,7 @@ def _pooling(head: Any, count: int) -> Values:
         "pool1_attention": [
             output.reshape(heads * depth, -1) * count,
             output_bias,
-        ],  # they are given the mean over tokens
+        ],  # its input is the mean over tokens
         "pool1_norm": norm(head.layer_norm),
         "pool1_expand": dense(head.mlp.fc1),
         "pool1_contract": dense(head.mlp.fc2),

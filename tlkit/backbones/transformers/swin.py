@@ -7,11 +7,11 @@ import numpy as np
 from tlkit.backbones.transformers.convert import Values, dense, norm, number
 from tlkit.backbones.transformers.windows import Stages
 
-NEIGHBOURS = (0, 2, 1, 3)  # where (row, column) = 00, 01, 10, 11 stand among the neighbours that KerasHub joins
+NEIGHBOURS = (0, 2, 1, 3)  # positions of (row, column) = 00, 01, 10, 11 among the neighbours that KerasHub joins
 
 
 def read(body: Any, size: tuple[int, int]) -> tuple[Stages, Values]:
-    """What a Swin of KerasHub is made of, and its weights."""
+    """The architecture and weights of a Swin of KerasHub."""
     del size  # positions are relative
     blocks = [block for stage in body.stages for block in stage.blocks]
     kind = Stages(
@@ -40,7 +40,7 @@ def read(body: Any, size: tuple[int, int]) -> tuple[Stages, Values]:
 
 
 def _block(name: str, block: Any) -> Values:
-    """The layers of one block; what scales queries goes into their kernel."""
+    """The layers of one block; the scale of queries goes into their kernel."""
     kernel, bias = dense(block.attn.qkv)
     kernels, biases = np.split(kernel, 3, axis=-1), np.split(bias, 3)
     values: Values = {

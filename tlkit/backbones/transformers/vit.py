@@ -11,7 +11,7 @@ from tlkit.base.errors import TlkitError
 
 
 def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
-    """What a ViT or DeiT of KerasHub is made of, and its weights, with positions for images of (height, width)."""
+    """The architecture and weights of a ViT or DeiT of KerasHub, with positions for images of (height, width)."""
     distilled = type(body).__name__ == "DeiTBackbone"
     patching = next(layer for layer in body.layers if layer.name.endswith("patching_and_embedding"))
     encoder = next(layer for layer in body.layers if layer.name.endswith("_encoder"))
@@ -42,5 +42,5 @@ def read(body: Any, size: tuple[int, int]) -> tuple[Architecture, Values]:
 def _side(patch: int | tuple[int, int]) -> int:
     sides = set(np.atleast_1d(patch).tolist())
     if len(sides) > 1:
-        raise TlkitError(f"patches of {patch} are no squares.", "choose a preset with square patches.")
+        raise TlkitError(f"patches of {patch} are not square.", "choose a preset with square patches.")
     return sides.pop()

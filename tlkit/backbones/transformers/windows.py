@@ -1,8 +1,8 @@
-"""A Swin transformer (Liu et al. 2021) of Keras's own layers: raw pixels in, the last stage's tokens as a grid out.
+"""A Swin transformer (Liu et al. 2021) in Keras's own layers: raw pixels in, the last stage's tokens as a grid out.
 
 Tokens stay a grid of rows and columns. Windows are cut out of it by reshaping; a shifted window is one of a grid that was
-rolled by two slices and a concatenation along each axis. What is added to scores (relative positions, and -100 between parts
-of a rolled window that are no neighbours) are constants: they do not learn.
+rolled by two slices and a concatenation along each axis. The terms added to scores (relative positions, and -100 between
+parts of a rolled window that are not neighbours) are constants and do not learn.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from tlkit.backbones.transformers.network import GRID
 from tlkit.base.errors import TlkitError
 
 EPSILON = 1e-5  # of every layer normalisation
-APART = -100.0  # added to scores of tokens that are no neighbours
+APART = -100.0  # added to scores of tokens that are not neighbours
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What a Swin transformer is made of.
+    """The architecture of a Swin transformer.
 
     Args:
         patch: side of a patch in pixels.
@@ -29,8 +29,8 @@ class Stages:
         heads: of each stage.
         window: rows and columns of tokens that attend to each other.
         hidden: units between the two dense layers of a block, for each channel.
-        normed: whether patches are normalised once embedded.
-        positions: float (heads, window^2, window^2) for each block: what is added to the scores of query and key.
+        normed: whether embedded patches are normalised.
+        positions: float (heads, window^2, window^2) for each block, added to the scores of query and key.
     """
 
     patch: int
@@ -64,10 +64,10 @@ def build(kind: Stages, size: tuple[int, int], scale: Any = 1 / 127.5, offset: A
     """The network with random weights.
 
     Args:
-        kind: what it is made of.
-        size: (height, width) of images, as `Stages.cells` has them.
-        scale: of its preprocessing, which multiplies pixels of 0..255: a number, or one for each colour.
-        offset: what is added then.
+        kind: its architecture.
+        size: (height, width) of images, as `Stages.cells` requires.
+        scale: of its preprocessing, factor of pixels of 0..255: a number, or one for each colour.
+        offset: added afterwards.
 
     Returns:
         Functional model, `images` float32 (B, H, W, 3) -> grid (B, h, w, C), h and w those of the last stage.
@@ -102,7 +102,7 @@ def _regrouped(tensor: Any, shape: tuple[int, int, int, int], name: str) -> Any:
 
 
 def _block(kind: Stages, tensor: Any, heads: int, shift: int, number: int) -> Any:
-    """Attention in windows and dense layers, each beside an identity and behind a normalisation."""
+    """Attention in windows and dense layers, each with a skip connection and after a normalisation."""
     layers, name = keras.layers, f"block{number}"
     _, rows, columns, width = tensor.shape
     side = kind.window
@@ -130,7 +130,7 @@ def _block(kind: Stages, tensor: Any, heads: int, shift: int, number: int) -> An
 
 
 def _attended(tensor: Any, heads: int, offsets: list[np.ndarray], name: str) -> Any:
-    """Attention of (B, windows, tokens, C) in each window; the kernel of the queries holds 1 / sqrt(channels of a head)."""
+    """Attention of (B, windows, tokens, C) in each window; the kernel of the queries includes 1 / sqrt(channels of a head)."""
     layers = keras.layers
     _, windows, tokens, width = tensor.shape
 
@@ -151,7 +151,7 @@ def _attended(tensor: Any, heads: int, offsets: list[np.ndarray], name: str) -> 
 
 
 def _rolled(tensor: Any, shift: int, name: str) -> Any:
-    """The grid moved up and left by `shift`, what leaves it coming back at the other side; down and right if negative."""
+    """The grid rolled up and left by `shift`, down and right if negative."""
     if not shift:
         return tensor
     for axis, label in ((1, "rows"), (2, "columns")):
@@ -165,7 +165,7 @@ def _rolled(tensor: Any, shift: int, name: str) -> Any:
 
 
 def _apart(windows: tuple[int, int], side: int, shift: int) -> np.ndarray:
-    """(windows, 1, tokens, tokens): what keeps apart, in a rolled grid, tokens from different ends of the image."""
+    """(windows, 1, tokens, tokens): the mask that separates, in a rolled grid, tokens from different ends of the image."""
     high, wide = windows
     parts = []
     for length in (high * side, wide * side):

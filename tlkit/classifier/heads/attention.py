@@ -30,8 +30,8 @@ def attention(grid: Any, options: HeadOptions) -> Any:
 def transformer(grid: Any, options: HeadOptions) -> Any:
     """Pre-norm transformer encoder (Vaswani et al. 2017, Xiong et al. 2020): (B, h, w, C) -> (B, width).
 
-    One layer for each entry of `options.hidden`, all of one width. The projection's bias is of
-    its own at every position, which is a learned positional embedding (Dosovitskiy et al. 2020).
+    One layer for each entry of `options.hidden`, all of one width. The projection has a separate
+    bias at every position, which is a learned positional embedding (Dosovitskiy et al. 2020).
     """
     _width(options, "transformer")
     return encoded(normalized(sequence(grid), "head_norm"), options)
@@ -43,7 +43,7 @@ def encoded(tokens: Any, options: HeadOptions, there: Any = None, *, inner_dropo
     Args:
         tokens: normalised.
         options: sizes, activation, dropout and penalty.
-        there: bool (B, T), which tokens are there; None for all of them.
+        there: bool (B, T), the mask of existing tokens; None for all of them.
         inner_dropout: whether dropout acts within the layers.
     """
     width = options.hidden[0]
@@ -62,7 +62,7 @@ def encoded(tokens: Any, options: HeadOptions, there: Any = None, *, inner_dropo
 
 
 def _encoder_layer(tokens: Any, there: Any, options: HeadOptions, name: str, inner_dropout: bool) -> Any:
-    """Self-attention among the tokens that are there, and a hidden layer of twice the width, each with its skip connection."""
+    """Self-attention among the existing tokens, and a hidden layer of twice the width, each with a skip connection."""
     width, drop = tokens.shape[-1], dropped if inner_dropout else _kept
     heads = max(1, width // LARGEST_KEY)
     query = normalized(tokens, f"{name}_attention_norm")
@@ -77,13 +77,13 @@ def _encoder_layer(tokens: Any, there: Any, options: HeadOptions, name: str, inn
 
 
 def _kept(tensor: Any, options: HeadOptions, name: str) -> Any:
-    """In the place of `dropped`."""
+    """Used instead of `dropped`."""
     del options, name
     return tensor
 
 
 def _width(options: HeadOptions, head: str) -> int:
-    """The one width of all layers."""
+    """The common width of all layers."""
     if len(set(options.hidden)) != 1 or (head == "attention" and len(options.hidden) > 1):
         several = "one entry for each layer, all the same" if head == "transformer" else "one number"
         raise TlkitError(

@@ -12,16 +12,16 @@ from tlkit.base.process import seeded
 from tlkit.options.catalog import CLASS_POOLINGS, HEADS, TIMES, head_reads
 from tlkit.options.groups import HeadOptions
 
-# What reads the class token is given it as a grid of one cell
+# Heads that read the class token get it as a grid of one cell
 POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max"), **dict.fromkeys(CLASS_POOLINGS, ("avg",))}
-ORDER = "head_order_logits"  # layer: what the order of frames adds to the logits of their mean
-TIME_MEAN = "head_time_mean"  # layer: the mean of a clip's features over the frames that are there
+ORDER = "head_order_logits"  # layer: the logits added by the order of frames to those of their mean
+TIME_MEAN = "head_time_mean"  # layer: the mean of a clip's features over its existing frames
 LAYERS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What turns features into logits.
+    """A network that maps features to logits.
 
     Args:
         reads: "pooled", features (B, C'), or "grid", (B, h, w, C).
@@ -70,7 +70,7 @@ def pool(grid: Any, pooling: str) -> Any:
 
     Args:
         grid: (B, h, w, C).
-        pooling: "avg", "max", or "concat": avg, then max; those of a class token are the mean of one cell.
+        pooling: "avg", "max", or "concat": avg, then max; for a class token, the mean of its one cell.
 
     Returns:
         (B, C), or (B, 2 C) for "concat".
@@ -86,10 +86,10 @@ def _refuse_few(classes: int, fewest: int, samples: str) -> None:
 
 # -- Heads over time: the frames of a clip in, logits out ---
 #
-# A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is no frame. Its logits are those of
-# the mean over time, by the layer `logits`, and what is added to them: linear in what a function of `heads/time.py` makes of
-# the frames in order. The mean is solved, and stays as it is while the rest is trained, from a kernel of zeros on: trained
-# along, it would learn the training clips by heart (benchmarks/results/clips.md).
+# A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is a missing frame. Its logits are those
+# of the mean over time, by the layer `logits`, plus a term that is linear in the output of a function of `heads/time.py` on
+# the frames in order. The head on the mean is solved, and stays fixed while the rest is trained, from a kernel of zeros:
+# trained as well, it would memorise the training clips (benchmarks/results/clips.md).
 
 
 def build_time_head(
@@ -125,11 +125,11 @@ def build_time_head(
 
 
 def put_mean(head: Head, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Put the solved head, of the mean over time or of images, (C, K) and (K,), into its layer; what reads the order has no say."""
+    """Load the solved head, of the mean over time or of images, (C, K) and (K,); the term for the order is set to zero."""
     head.model.get_layer("logits").set_weights([kernel, bias])
 
 
-# -- The few layers that every head is made of ---
+# -- The layers that all heads share ---
 
 
 def penalty(options: HeadOptions) -> Any:
@@ -158,7 +158,7 @@ def normalized(tensor: Any, name: str) -> Any:
 
 
 def standardised(frames: Any) -> Any:
-    """The same without scales of its own, which the linear layer that reads it has: their gradients would cost as much as its."""
+    """The same without learned scales, which the linear layer after it makes redundant: their gradients would cost as much as its."""
     norm = keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, dtype="float32", name="head_norm")
     return norm(frames)
 

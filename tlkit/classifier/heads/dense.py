@@ -7,7 +7,7 @@ from tlkit.options.groups import HeadOptions
 
 
 def linear(features: Any, options: HeadOptions) -> Any:
-    """Nothing before the logits: the features themselves (B, C)."""
+    """No layers before the logits: the features themselves (B, C)."""
     return features
 
 

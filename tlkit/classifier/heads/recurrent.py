@@ -16,7 +16,7 @@ def recurrent(kind: str) -> Callable[[Any, HeadOptions], Any]:
     """The head of one kind of cell."""
 
     def build(grid: Any, options: HeadOptions) -> Any:
-        """Stacked recurrent layers of `options.hidden` units: (B, h, w, C) -> (B, last units), the state at the end.
+        """Stacked recurrent layers of `options.hidden` units: (B, h, w, C) -> (B, last units), the final state.
 
         Cells keep their own tanh and sigmoid (`options.activation` does not apply): unbounded
         activations make them diverge, and accelerators have fast kernels for these only.

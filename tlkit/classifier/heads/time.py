@@ -1,4 +1,4 @@
-"""What a head over time makes of the frames of a clip in order, beside their mean: one function for each row of `TIMES`."""
+"""How a head over time reads the frames of a clip in order, besides their mean: one function for each row of `TIMES`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +10,23 @@ from tlkit.classifier.heads.build import activated, dense, penalty
 from tlkit.classifier.heads.recurrent import CELLS
 from tlkit.options.groups import HeadOptions
 
-# Frames up to which recurrent layers are written out step by step, which runs and exports as plain operations
+# Frames up to which recurrent layers are unrolled, so that they run and export as plain operations
 UNROLLED = 32
 NARROW = 64  # channels that layers with a kernel for each step read of a frame
 WIDTH = 3  # frames that a convolution over time sees
 LEAST = -1e30  # below any feature
 
 
-# -- What reads the frames: (B, T, C), normalised, and bool (B, T), which are there -------------------
+# -- Readers of the frames: (B, T, C), normalised, and the mask bool (B, T) ---------------------------
 #
-# The mask is handed to every layer that needs it: what Keras passes along by itself is lost at layers such as EinsumDense.
+# The mask is passed to every layer that needs it: the one that Keras propagates is lost at layers such as EinsumDense.
 
 
 def narrowed(tensor: Any, options: HeadOptions) -> Any:
-    """(B, T, C) -> (B, T, 64), projected by a matrix that is learned; fewer channels stay as they are.
+    """(B, T, C) -> (B, T, 64), by a learned projection; fewer channels are unchanged.
 
-    As the bottleneck of Szegedy et al. 2015. It takes most of the work away from what follows, and clips that are few for
-    the weights of 1,280 channels are told apart better (benchmarks/results/clips.md).
+    A bottleneck as in Szegedy et al. 2015. It saves most of the computation after it, and is more accurate with clips that
+    are few for the weights of 1,280 channels (benchmarks/results/clips.md).
     """
     if tensor.shape[-1] <= NARROW:
         return tensor
@@ -43,7 +43,7 @@ def recurrent(kind: str) -> Callable[[Any, Any, HeadOptions], Any]:
     """Stacked recurrent layers of one kind of cell, of `options.hidden` units."""
 
     def build(tensor: Any, there: Any, options: HeadOptions) -> Any:
-        """The state after the last frame that is there: (B, last units)."""
+        """The state after the last existing frame: (B, last units)."""
         tensor = narrowed(tensor, options)
         for number, units in enumerate(options.hidden, start=1):
             tensor = CELLS[kind](
@@ -64,8 +64,8 @@ rnn, lstm, gru = map(recurrent, CELLS)
 def transformer(tensor: Any, there: Any, options: HeadOptions) -> Any:
     """Pre-norm encoder layers (Vaswani et al. 2017) with learned positions, then the mean over frames: (B, width).
 
-    As many layers as `options.hidden` has entries, of the width of the first. Dropout acts on what is read of them alone, as
-    on what every head over time makes of the frames.
+    As many layers as `options.hidden` has entries, of the width of the first. Dropout acts only on their output, as in
+    every head over time.
     """
     return encoded(tensor, options, there, inner_dropout=False)
 
@@ -73,7 +73,7 @@ def transformer(tensor: Any, there: Any, options: HeadOptions) -> Any:
 def conv1d(tensor: Any, there: Any, options: HeadOptions) -> Any:
     """Convolutions over three frames with `options.hidden` filters each, then the mean over frames: (B, last filters).
 
-    Frames that are not there are zeros to every layer, as what lies before the first frame is.
+    Missing frames are zeros for every layer, like the padding before the first frame.
     """
     tensor = narrowed(tensor, options)
     for number, filters in enumerate(options.hidden, start=1):

@@ -1,4 +1,4 @@
-"""Who computes lacking rows, or works on other items one by one: this process or the workers of a Ray cluster (`on_ray`). It knows no store."""
+"""Executors: this process or the workers of a Ray cluster (`on_ray`) compute missing rows, or process items one by one; no store."""
 
 import contextlib
 import hashlib
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tlkit.extraction.executors.on_ray import OnRay
     from tlkit.extraction.source import FeatureSource
 
-LOGITS = "logits"  # the output that decides by itself
-LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
+LOGITS = "logits"  # the output that contains the decision
+LEAST_BATCH, BATCHES = 8, 4  # smallest batch, and batches that few images are divided into
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,13 +44,13 @@ class NewRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Done:
-    """Some files that have been gone through, or some rows of them.
+    """Some files that have been processed, or some rows of them.
 
     Args:
-        files: how many, good and bad; 0 for rows of files that are not through yet.
+        files: how many, good and bad; 0 for rows of files that are not finished yet.
         problems: those that could not be decoded.
         passes: images that went through the network for it.
-        made: what came of them, and is to be stored.
+        made: the results to be stored.
     """
 
     files: int = 0
@@ -63,7 +63,7 @@ class Done:
 
 
 class Part(NamedTuple):
-    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the dataset."""
+    """One view of those images of a batch that lack it: indices `here` in the batch, `positions` in the dataset."""
 
     batch: Batch
     view: int
@@ -73,16 +73,16 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Computation:
-    """One pass over images that lack something; made of plain values but for the network and the listener.
+    """One pass over images that lack something; made of plain values except for the network and the story.
 
     Args:
         source: what to compute.
         dataset: N images.
         wanted: view -> bool (N,), images that need it computed.
         lacking: (output, view) -> bool (N,), images whose row the store lacks.
-        augmentation: what views are.
-        story: hears when memory runs out.
-        engine_for: as many images as the engine is chosen for.
+        augmentation: of the views.
+        story: reports when memory runs out.
+        engine_for: number of images that the engine is chosen for.
         batch: images to a forward pass.
     """
 
@@ -96,7 +96,7 @@ class Computation:
     batch: int
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
-        """Go through the images at `rows`, int (n,), in batches, and give what comes of them as it comes."""
+        """Process the images at `rows`, int (n,), in batches, and yield results as they come."""
         files = (partial(_content, self.dataset, row) for row in rows.tolist())
         decoded = batches(files, self.source.contract, self.batch)
         with threads() as pool:
@@ -108,16 +108,16 @@ class Computation:
             yield from (self._through(batch, rows) for batch in read)
 
     def engine(self) -> "Engine":
-        """What computes it, chosen for all of the images."""
+        """The engine, chosen for all of the images."""
         return self.source.engine_for(self.engine_for)
 
     def portion(self, rows: np.ndarray, engine: "Engine | None" = None, story: Story = SILENCE) -> "Computation":
-        """The same for the images at `rows` alone, which are then 0..n-1; another process can be sent it, as it holds no network.
+        """The same for only the images at `rows`, which become 0..n-1; it holds no network, so it can be sent to another process.
 
         Args:
             rows: int (n,).
-            engine: what computes it; none where it is sent.
-            story: hears when memory runs out.
+            engine: that computes it; none where it is sent.
+            story: reports when memory runs out.
         """
         copies = [other for row in rows.tolist() for other in self._copies.get(row, ())]
         chosen = np.concatenate([rows, np.array(copies, np.int64)]).astype(np.int64)
@@ -133,7 +133,7 @@ class Computation:
         )
 
     def bytes(self, rows: np.ndarray) -> int:
-        """What the store will take for these rows."""
+        """Bytes that the store will need for these rows."""
         size = np.dtype(self.source.stored_as).itemsize
         return sum(
             int((self.wanted[view] & lacks)[rows].sum()) * (self.source.row_bytes(output) // 4 * size + 32)
@@ -153,7 +153,7 @@ class Computation:
     def _computed(
         self, decoded: Iterator[Batch], rows: np.ndarray, read: deque[Batch], pool: Any
     ) -> Iterator[tuple[Part, Any]]:
-        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
+        """The views of each batch with the outputs of the network; batches are noted in `read` as they come."""
 
         def parts() -> Iterator[Part]:
             for batch in decoded:
@@ -188,19 +188,19 @@ class Computation:
 
 
 def batch_of(images: int, most: int) -> int:
-    """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
+    """Images per forward pass; with few images, small enough that one batch is decoded while another is computed."""
     return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
 
 
 def same_bytes(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each set of byte-identical images, and for every row its place among those."""
+    """The first row of each set of byte-identical images, and for every row its index among those."""
     names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
     _, first, copy_of = np.unique(names, return_index=True, return_inverse=True)
     return first, copy_of
 
 
 def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
-    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
+    """Raise for features that are not finite. Outputs of a whole classifier are left to its evaluation.
 
     Args:
         source: whose outputs they are, for its name.
@@ -227,7 +227,7 @@ def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], pat
 def _content(dataset: Dataset, row: int) -> bytes:
     """The bytes that the image had when it was listed, from its file or from a copy of it.
 
-    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
+    The bytes decoded are the bytes hashed, so that no row is ever stored under the name of another image.
 
     Raises:
         UnreadableImage: no file has them any more.
@@ -246,29 +246,29 @@ def _content(dataset: Dataset, row: int) -> bytes:
 
 
 def _places(dataset: Dataset, row: int) -> Iterator[int]:
-    """The row, and then those of its copies."""
+    """The row, then those of its copies."""
     yield row
     near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
     copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
     yield from copies[copies != row].tolist()
 
 
-# -- Where it is done: an executor is one row of `EXECUTORS`, and open for as long as a command ---
+# -- Where it is computed: an executor is one row of `EXECUTORS`, and open for as long as a command ---
 
 
 class Executor(Protocol):
-    """Somebody who computes rows of samples, here or elsewhere.
+    """Computes rows of samples, here or elsewhere.
 
-    It only computes: whoever asks for it appends to the store what it gives, so that workers need no disk of ours.
+    It only computes: the caller appends the results to the store, so that workers need no access to its disk.
     """
 
     def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
-        """Work on the samples, int (n,), and give what comes of them as it comes, in any order.
+        """Process the samples, int (n,), and yield results as they come, in any order.
 
         Args:
             work: what to do; `work(samples)` does it here, `work.portion(some)` can be sent.
-            samples: in the order in which they are best worked on.
-            story: hears who works, and what went wrong on the way.
+            samples: in the best order of processing.
+            story: reports which workers are used, and what went wrong on the way.
 
         Raises:
             TlkitError: the work cannot be done.
@@ -277,46 +277,46 @@ class Executor(Protocol):
     def each(
         self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
     ) -> Iterator[tuple[int, R]]:
-        """Work of minutes on each item for itself, such as a training: what the function gives, with the place of its item.
+        """Process each item separately, for minutes, such as a training: results of the function, with the index of the item.
 
-        They come in any order, as soon as they are there.
+        They are yielded in any order, as soon as they are ready.
 
         Args:
-            function: of an item; it, the items and what it gives can be pickled, and it may be called again where a worker is lost.
-            items: in the order in which they are begun.
-            story: hears who works, and what went wrong on the way.
-            named: what an item is called in messages.
+            function: of an item; it, the items and its results can be pickled, and it may be called again where a worker is lost.
+            items: in the order in which they are started.
+            story: reports which workers are used, and what went wrong on the way.
+            named: name of an item in messages.
 
         Raises:
             TlkitError: a worker failed, naming the item.
         """
 
     def turns(self, items: int) -> float:
-        """How many times as long as one item of `each` takes in this process so many are expected to take."""
+        """Expected time of so many items of `each`, in multiples of that of one item in this process."""
 
     def describe(self, engine: str) -> str:
-        """Who would compute by an engine of this name, in words for a plan."""
+        """Where an engine of this name would compute, in words for a plan."""
 
 
 class Here:
     """In this process, which has its own threads."""
 
     def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
-        """As of `Executor`, in the order of the samples."""
+        """As `Executor`, in the order of the samples."""
         return work(samples)
 
     def each(
         self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
     ) -> Iterator[tuple[int, R]]:
-        """As of `Executor`, one after the other; what the function raises is raised."""
+        """As `Executor`, one after the other; exceptions of the function are raised."""
         return enumerate(map(function, items))
 
     def turns(self, items: int) -> float:
-        """As of `Executor`: one after the other, each with all of the cores."""
+        """As `Executor`: one after the other, each with all of the cores."""
         return items
 
     def describe(self, engine: str) -> str:
-        """As of `Executor`."""
+        """As `Executor`."""
         return "this process"
 
 
@@ -329,7 +329,7 @@ def _on_ray(address: str) -> "AbstractContextManager[OnRay]":
     return importlib.import_module("tlkit.extraction.executors.on_ray").opened(address)
 
 
-# name -> an executor, by what follows the name, until it is left; what it lacks is refused at once
+# name -> context manager of an executor, from the text after the name; what it lacks is reported at once
 EXECUTORS: dict[str, Callable[[str], AbstractContextManager[Executor]]] = {"here": _here, "ray": _on_ray}
 
 _open: dict[str, Executor] = {}
@@ -337,10 +337,10 @@ _open: dict[str, Executor] = {}
 
 @contextlib.contextmanager
 def opened(text: str) -> Iterator[Executor]:
-    """The executor of an option `NAME[:ADDRESS]` for as long as this lasts; whoever asks for it meanwhile gets the same.
+    """The executor of an option `NAME[:ADDRESS]` within this context; nested requests get the same one.
 
     Raises:
-        TlkitError: its package is not installed, or nobody answers at the address.
+        TlkitError: its package is not installed, or nothing answers at the address.
     """
     if text in _open:
         yield _open[text]
@@ -355,6 +355,6 @@ def opened(text: str) -> Iterator[Executor]:
 
 
 def spread(work: Computation, samples: np.ndarray, text: str, story: Story) -> Iterator[Done]:
-    """Have the samples, int (n,) in the order of work, worked on by an executor."""
+    """Have the samples, int (n,) in the order of processing, computed by an executor."""
     with opened(text) as executor:
         yield from executor.map(work, samples, story)

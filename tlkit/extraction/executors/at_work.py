@@ -1,4 +1,4 @@
-"""What a worker of a Ray cluster does: it computes batches of images that it reads itself, or works on items one by one."""
+"""The code of a worker of a Ray cluster: it computes batches of images that it reads itself, or processes items one by one."""
 
 import os
 import socket
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """What is the same for all batches of an extraction.
+    """What is common to all batches of an extraction.
 
     Args:
-        token: tells it from others.
-        versions: of packages that decide a result, here.
+        token: identifies it.
+        versions: of packages that affect a result, here.
         cores: of a worker.
         backend: of Keras, here.
     """
@@ -32,10 +32,10 @@ class Job(NamedTuple):
     backend: str
 
     def begin(self) -> None:
-        """Make this worker, which has not loaded Keras yet, compute as the process that asks would.
+        """Make this worker, which has not loaded Keras yet, compute as the requesting process would.
 
         Raises:
-            TlkitError: it has other versions of what decides a result.
+            TlkitError: it has other versions of packages that affect a result.
         """
         confine(self.cores)
         os.environ["KERAS_BACKEND"] = self.backend
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 class _Heard(Silence):
-    """Keeps what is said, for the process that asked."""
+    """Keeps messages for the requesting process."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -52,22 +52,22 @@ class _Heard(Silence):
         self.said.append(text)
 
 
-_engines: dict[str, "Engine"] = {}  # of the job that this worker works for
+_engines: dict[str, "Engine"] = {}  # of the current job of this worker
 
 
 def compute(
     job: Job, engine: list[Any], portion: Computation, images: int
 ) -> Iterator[tuple[list[Done], list[str]] | None]:
-    """None as it begins to compute; then of each batch what came of it, and what there is to say. A worker keeps its engine.
+    """Yield None before computing; then for each batch its results and messages. A worker keeps its engine.
 
     Args:
-        job: what it belongs to.
+        job: to which it belongs.
         engine: one reference to a function that opens the engine.
         portion: the work.
         images: how many there are, the first of its dataset.
 
     Raises:
-        TlkitError: this worker has other versions of what decides a row.
+        TlkitError: this worker has other versions of packages that affect a row.
     """
     import ray
 
@@ -75,7 +75,9 @@ def compute(
         job.begin()
         _engines.clear()
         opened, contract = ray.get(engine[0])(), portion.source.contract
-        opened.run(np.zeros((2, contract.height, contract.width, 3), np.uint8))  # sessions are opened when first needed
+        opened.run(
+            np.zeros((2, contract.height, contract.width, 3), np.uint8)
+        )  # opens the sessions, which are opened on first use
         _engines[job.token] = opened
     yield None
     rows, heard = np.arange(images), _Heard()
@@ -85,7 +87,7 @@ def compute(
 
 
 def carry_out(job: Job, function: list[Any], item: Any) -> Iterator[tuple[Any, list[str]] | None]:
-    """The same for a function of one item, of which there is one reference."""
+    """The same for a function of one item; `function` holds one reference to it."""
     import ray
 
     job.begin()
@@ -101,6 +103,6 @@ def _refuse_others(expected: dict[str, str]) -> None:
         here = ", ".join(f"{name} {expected[name]}" for name in other)
         there = ", ".join(f"{name} {number}" for name, number in other.items())
         raise TlkitError(
-            f"a worker on {socket.gethostname()} has {there}, and here is {here}: results could differ.",
+            f"a worker on {socket.gethostname()} has {there}, but here is {here}: results could differ.",
             "install the same versions on every machine (requirements.lock names them).",
         )

@@ -1,10 +1,10 @@
 """`--executor ray`: workers of a Ray cluster compute batches of images that they read and decode themselves (`at_work`).
 
-A task is a few batches: paths, digests, what is lacking. It gives the rows of each back as they are there, and the process that asked
-stores them. Workers read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. The
-engine is chosen here and sent with all that it needs. What is not back from a worker or node that is lost is sent again. A worker
-says when it begins to compute: only from then on its death may be the batch's fault, and costs anything. Or a task is a function of one
-item (`each`), with the same care.
+A task is a few batches: paths, digests, and what is missing. It returns the rows of each as they are ready, and the requesting process
+stores them. Workers read the files themselves and tlkit requests no other processors of the cluster, so there can be no deadlock. The
+engine is chosen here and sent with all that it needs. What a lost worker or node has not returned is sent again. A worker reports when
+it begins to compute: only from then on can its death be the fault of the batch, and counts as a try. Alternatively a task is a function
+of one item (`each`), handled the same way.
 """
 
 import contextlib
@@ -29,19 +29,21 @@ from tlkit.base.story import Story
 from tlkit.extraction.executors import Computation, Done, R, T
 from tlkit.extraction.executors.at_work import Job, carry_out, compute
 
-TRIES = 2  # of a piece of work whose worker is lost while it computes
-STARTS = 20  # workers that are lost one after the other before any of them begins to compute
-AHEAD = 2  # tasks for each worker that are sent before one is back: what bounds memory
-BATCHES = 4  # of a task at most: to send one takes 2 ms of processor time, half as long as a small network computes
-SHARES = 8  # tasks for each worker at least, so that none is left alone with the end
-CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
+TRIES = 2  # for a piece of work whose worker is lost while it computes
+STARTS = 20  # workers lost in a row before any of them begins to compute
+AHEAD = 2  # tasks per worker sent before one is returned, which bounds memory
+BATCHES = (
+    4  # of a task at most: sending one takes 2 ms of processor time, half of what a small network takes to compute it
+)
+SHARES = 8  # tasks per worker at least, so that all finish at about the same time
+CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte for any number of cores, and so gets more
 MOST_CORES = 4
 ANSWERS_WITHIN = 5.0  # seconds
-PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
-LONGEST = 107 - 64  # bytes of the name of its folder: 107 are the most of a socket's, and Ray adds up to 64
-OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
+PATIENCE = 10.0  # seconds without a batch until the nodes are counted
+LONGEST = 107 - 64  # bytes of the path of its folder: that of a socket may have 107, and Ray adds up to 64
+OBJECTS = 512 * 2**20  # bytes of the object store of a cluster that is started here
 DECODED = "or --batch-size less; or one of the files crashes a decoder: without --executor it shows. What was computed stays in the store."
-# Packages that decide a row, beside those of its engine
+# Packages that affect a row, besides those of its engine
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
 ENGINES = {"onnx": ("onnxruntime",)}
 IN_KERAS = ("keras", "tensorflow", "jax", "jaxlib", "torch")
@@ -49,13 +51,13 @@ IN_KERAS = ("keras", "tensorflow", "jax", "jaxlib", "torch")
 
 @contextlib.contextmanager
 def opened(address: str) -> Iterator["OnRay"]:
-    """Ray at an address, or a cluster of this machine that ends with it; it is started when there is something to do.
+    """Ray at an address, or a cluster of this machine that ends with this context; it is started when there is something to do.
 
     Args:
-        address: `HOST:PORT`, `auto`, or "" for RAY_ADDRESS and where that is not set for this machine alone.
+        address: `HOST:PORT`, `auto`, or "" for RAY_ADDRESS or, where that is not set, for this machine only.
 
     Raises:
-        TlkitError: Ray is not installed, or nobody answers at the address.
+        TlkitError: Ray is not installed, or nothing answers at the address.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if lacking("ray"):
@@ -69,7 +71,7 @@ def opened(address: str) -> Iterator["OnRay"]:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Ray itself tries for a minute."""
+    """Raise early for an address without an answer, since Ray itself tries for a minute."""
     if "://" in address:
         raise TlkitError(
             f"--executor ray:{address} is an address of Ray Client, expected HOST:PORT.",
@@ -88,7 +90,7 @@ def _unreachable(address: str, reason: str) -> TlkitError:
     return TlkitError(
         f"no Ray cluster answers at {address!r}: {reason}.",
         "on its first machine: ray start --head --port 6379; on the others: ray start --address HOST:6379; then "
-        "--executor ray:HOST:6379 on one of them, with RAY_AUTH_MODE=token where it asks for one. --executor ray alone is this machine.",
+        "--executor ray:HOST:6379 on one of them, with RAY_AUTH_MODE=token where it asks for one. Without an address, --executor ray uses this machine.",
     )
 
 
@@ -105,7 +107,7 @@ class OnRay:
         self._folder: Path | None = None
 
     def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
-        """As of `Executor`, in the order in which batches come back."""
+        """As `Executor`, in the order in which batches are returned."""
         engine = work.engine()
         if engine.portable is None:
             raise TlkitError(f"engine {engine.name} cannot be sent to other processes.", "leave --executor out.")
@@ -132,7 +134,7 @@ class OnRay:
     def each(
         self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
     ) -> Iterator[tuple[int, R]]:
-        """As of `Executor`; a worker has as many cores as one with Keras."""
+        """As `Executor`; a worker has as many cores as one with Keras."""
         crew = self._crew("keras")
         story.say(f"executor ray: {crew}")
         job, there = crew.job(PACKAGES), _referred(function)
@@ -147,12 +149,12 @@ class OnRay:
         yield from _Sending(crew, story).through(map(piece, range(len(items))), 1)
 
     def turns(self, items: int) -> float:
-        """As of `Executor`: side by side, each with the cores of a worker."""
+        """As `Executor`: in parallel, each with the cores of a worker."""
         crew = self._crew("keras")
         return -(-items // crew.workers) * max(1.0, usable_cores() / crew.cores)
 
     def describe(self, engine: str) -> str:
-        """As of `Executor`."""
+        """As `Executor`."""
         return f"ray: {self._crew(engine)}"
 
     def close(self) -> None:
@@ -167,7 +169,7 @@ class OnRay:
             self._folder = None
 
     def _crew(self, engine: str) -> "Crew":
-        """The workers that there are for an engine; connects."""
+        """The workers available for an engine; connects."""
         self._connect()
         nodes = _processors()
         cores = min(CORES.get(engine, MOST_CORES), int(min(nodes, default=1)))
@@ -180,7 +182,7 @@ class OnRay:
         return Crew(workers, cores, len(nodes), self.address)
 
     def _connect(self) -> None:
-        """Start a cluster, or connect to one; whoever has one already, in Python, goes on with it."""
+        """Start a cluster, or connect to one; an existing connection, in Python, is reused."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
@@ -202,12 +204,12 @@ class OnRay:
                 hint = "set TMPDIR to a folder with a short path where it speaks of one, or leave --executor out."
                 raise TlkitError(f"Ray does not start here: {first_line(error)}.", hint) from error
             raise _unreachable(self.address, first_line(error)) from error
-        # Ray says on stdout that a worker died, whatever `log_to_driver` is; its debugger turns that off in the same way.
+        # Ray reports dead workers on stdout regardless of `log_to_driver`; its debugger turns that off in the same way.
         ray._private.worker._worker_logs_enabled = False
 
 
 def _own_folder() -> Path:
-    """For the logs and sockets of a cluster, whose names a system takes up to some length."""
+    """A folder for the logs and sockets of a cluster; the system limits the length of socket paths."""
     folder = temporary_beside(temporary_root() / "ray")
     usual = Path("/tmp")
     return folder if len(os.fsencode(folder)) <= LONGEST or not usual.is_dir() else temporary_beside(usual / "ray")
@@ -215,7 +217,7 @@ def _own_folder() -> Path:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray puts its own handler of SIGTERM into a process."""
+    """Restore the handlers of signals on exit: Ray installs its own for SIGTERM."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -233,15 +235,15 @@ class Crew(NamedTuple):
     address: str
 
     def job(self, deciding: Sequence[str]) -> Job:
-        """What its workers are told of the work, with the versions of these packages and of those that decide everything."""
+        """The job for its workers, with the versions of these packages and of those that always affect results."""
         found = {name: number for name, number in versions().items() if name in (*SHAPING, *deciding)}
         return Job(secrets.token_hex(8), found, self.cores, usual_backend())
 
     def task(self, function: Callable[..., Any], name: str) -> Any:
-        """A function that its workers carry out; the dashboard shows the name."""
+        """A remote function for its workers; the dashboard shows the name."""
         import ray
 
-        # Tries are counted here, as Ray counts those of its own apart
+        # Tries are counted here, since Ray counts its own separately
         how = {"num_cpus": self.cores, "max_retries": 0, "name": f"tlkit {name}"}
         return ray.remote(**how, num_returns="streaming")(function)
 
@@ -254,7 +256,7 @@ class Crew(NamedTuple):
 
 
 def _processors() -> list[float]:
-    """Of every node of the cluster that is alive and has any."""
+    """The processors of every live node of the cluster that has any."""
     import ray
 
     found = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
@@ -262,21 +264,21 @@ def _processors() -> list[float]:
 
 
 def _referred(value: Any) -> list[Any]:
-    """One reference to a value that all workers fetch."""
+    """One reference to a value, which all workers fetch."""
     import ray
 
     return [ray.put(value)]
 
 
 class Piece(NamedTuple):
-    """A part of the work: what one task does.
+    """A part of the work, done by one task.
 
     Args:
-        key: tells it from the others.
-        names: what messages call its steps, each of which gives something back.
-        send: gives a worker all but so many steps; the task gives None as it begins, and then for each step what came of it and what
-            there is to say.
-        remedy: what else to do where its worker dies.
+        key: identifies it.
+        names: of its steps in messages; each step returns a result.
+        send: sends a worker all steps but the first `done`; the task yields None as it begins, and then for each step its result and
+            its messages.
+        remedy: further advice where its worker dies.
     """
 
     key: int
@@ -286,13 +288,13 @@ class Piece(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """A piece that is under way.
+    """A piece in progress.
 
     Args:
         piece: which.
-        done: steps that are back.
-        deaths: how many workers died while they worked on the next one.
-        begun: whether one works on it now.
+        done: steps that have been returned.
+        deaths: how many workers died while computing the next one.
+        begun: whether a worker is computing it now.
     """
 
     piece: Piece
@@ -302,23 +304,23 @@ class _Sent(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the step that is not back yet."""
+        """The name of the first step that has not been returned."""
         return self.piece.names[self.done]
 
 
 class _Sending:
-    """Pieces of work, on their way there and back."""
+    """Sends pieces of work and collects their results."""
 
     def __init__(self, crew: "Crew", story: Story) -> None:
         import ray
 
         self.ray, self.story, self.crew = ray, story, crew
         self.under_way: dict[Any, _Sent] = {}
-        self.stillborn = 0  # workers lost since one has begun to compute
+        self.stillborn = 0  # workers lost since one last began to compute
         self.told: set[str] = set()
 
     def through(self, pieces: Iterator[Piece], ahead: int) -> Iterator[tuple[int, Any]]:
-        """Send all of them, so many for each worker before one is back, and give what comes back with its key."""
+        """Send all pieces, at most `ahead` at a time for each worker, and yield results with their keys."""
         try:
             most = ahead * self.crew.workers
             while True:
@@ -337,7 +339,7 @@ class _Sending:
         self.under_way[sent.piece.send(sent.done)] = sent
 
     def _wait(self) -> tuple[int, Any] | None:
-        """What the next step that is back gave; None where there is none yet, one has begun, or it goes there again."""
+        """The result of the next step returned; None where there is none yet, one has begun, or it is sent again."""
         back, _ = self.ray.wait(list(self.under_way), timeout=PATIENCE)
         if not back:
             self._tell_if_none_works()
@@ -347,14 +349,14 @@ class _Sending:
         try:
             found = self.ray.get(next(task))
         except lost.RayTaskError as error:
-            if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
+            if not isinstance(error.cause, lost.ObjectLostError):  # of the network that it was to fetch
                 told = isinstance(error.cause, TlkitError)
                 raise error.cause if told else TlkitError(*_unforeseen(error, sent.name)) from error
             self._again(sent, error)
             return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
             with contextlib.suppress(lost.RayError):
-                self.ray.get(task.completed())  # what nobody asks for Ray tells on stderr
+                self.ray.get(task.completed())  # Ray reports results that are not fetched on stderr
             self._again(sent, error)
             return None
         if found is None:
@@ -368,7 +370,7 @@ class _Sending:
         return sent.piece.key, given
 
     def _again(self, sent: _Sent, error: Exception) -> None:
-        """Send what is not back again where a worker or node is lost; twice while a step was worked on is its own fault."""
+        """Resend what was not returned where a worker or node is lost; twice during the same step is the fault of the step."""
         reason = type(error).__name__
         self.stillborn += not sent.begun
         if self.stillborn >= STARTS:
@@ -394,7 +396,7 @@ class _Sending:
                 "start its nodes again, and the same command; what was computed stays in the store.",
             )
         self._tell(
-            f"no batch is back for {PATIENCE:.0f} s: workers are starting, or others use the processors of the cluster"
+            f"no batch was returned for {PATIENCE:.0f} s: workers are starting, or others use the processors of the cluster"
         )
 
     def _tell(self, sentence: str) -> None:
@@ -405,7 +407,7 @@ class _Sending:
 
 
 def _unforeseen(error: Exception, name: str) -> tuple[str, str]:
-    """What a worker met that nobody foresaw on a piece of work: the error and its remedy."""
+    """An unexpected error of a worker on a piece of work, and its remedy."""
     cause = getattr(error, "cause", None) or error
     if "No module named" in str(error):
         return (

@@ -1,1 +1,1 @@
-"""What networks written as ONNX are made of: the graph under construction, and the layers of transformers."""
+"""The parts of networks written as ONNX: the graph under construction, and the layers of transformers."""

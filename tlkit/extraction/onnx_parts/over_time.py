@@ -1,6 +1,6 @@
 """The layers of heads over time as ONNX, each as (graph, call, layer); their tensors are (B, T, C), their masks bool (B, T).
 
-Recurrent layers are written out step by step: ONNX's own take the length of a sequence, and no mask.
+Recurrent layers are unrolled step by step: those of ONNX take the length of a sequence, but no mask.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from tlkit.backbones.graph import Call
 from tlkit.extraction.onnx_parts.writing import Graph, Untranslatable
 
-STEPS = 128  # frames up to which a recurrent layer is written out
+STEPS = 128  # frames up to which a recurrent layer is unrolled
 BOOL, FLOAT = 9, 1  # TensorProto
 
 
@@ -67,7 +67,7 @@ def _convolution(graph: Graph, call: Call, layer: Any) -> None:
 
 # -- Recurrent layers ---
 
-# (graph, what the frame gives, what the states give, states) -> states; the first is what is read
+# (graph, projection of the frame, projection of the states, states) -> states; the first is the output
 Cell = Callable[[Graph, str, str, list[str]], list[str]]
 
 
@@ -143,7 +143,7 @@ def _at(graph: Graph, rows: str, step: int) -> str:
     return graph.node("Squeeze", row, graph.constant([1], np.int64))
 
 
-# layer or operation of Keras's -> what writes it
+# layer or operation of Keras -> its writer
 TIME_LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "NotEqual": _not_equal,
     "Any": _any,

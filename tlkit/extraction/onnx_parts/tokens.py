@@ -10,11 +10,11 @@ from tlkit.backbones.graph import Call
 from tlkit.extraction.onnx_parts.writing import Graph, Untranslatable, gelu
 
 FLOAT = 1  # TensorProto
-MASKED = -1e9  # the score of a token that is not there, as in Keras
+MASKED = -1e9  # the score of a masked token, as in Keras
 
 
 def _embedded(graph: Graph, call: Call, layer: Any) -> None:
-    """EinsumDense as a product of matrices, with a bias for each token."""
+    """EinsumDense as a matrix product, with a bias for each token."""
     if layer.equation not in ("abc,cd->abd", "btc,cd->btd") or layer.activation is not keras.activations.linear:
         raise Untranslatable(f"{layer.name} computes {layer.equation}")
     made = graph.node("MatMul", graph.value(call.inputs[0], False), graph.constant(layer.kernel))
@@ -60,7 +60,7 @@ def _token_mean(graph: Graph, call: Call, layer: Any) -> None:
 
 
 def _attention(graph: Graph, call: Call, layer: Any) -> None:
-    """Attention (Vaswani et al. 2017) with the projections before and after it; of the tokens that are there, by a mask."""
+    """Attention (Vaswani et al. 2017) with the projections before and after it, masked where there is a mask."""
     plain, given = layer.get_config(), call.node.arguments.kwargs
     asked = {name: plain.get(name) for name in ("attention_axes", "output_shape", "use_gate")}
     if any(each not in (None, False, (1,), [1]) for each in asked.values()) or set(given) - {"attention_mask"}:
@@ -92,7 +92,7 @@ def _attention(graph: Graph, call: Call, layer: Any) -> None:
 def _mixed(graph: Graph, heads: list[str], scale: float, there: str | None = None) -> str:
     """Values weighted by the softmax of scaled products of queries and keys; each (B, tokens, heads, channels).
 
-    `there` names a bool (B, 1, 1, tokens) or (B, 1, tokens, tokens), the keys that count; None for all of them.
+    `there` names a bool (B, 1, 1, tokens) or (B, 1, tokens, tokens), the keys to attend to; None for all of them.
     """
     query, key, value = (
         graph.node("Transpose", each, perm=order)
@@ -121,7 +121,7 @@ def _product(graph: Graph, call: Call, operation: Any) -> None:
 
 
 def _gelu_operation(graph: Graph, call: Call, operation: Any) -> None:
-    """Hendrycks & Gimpel 2016, with the tangent where it is approximate."""
+    """Hendrycks & Gimpel 2016, with the hyperbolic tangent where it is approximate."""
     first = graph.is_first(call.inputs[0])
     source = graph.value(call.inputs[0], first)
     if not operation.approximate:
@@ -134,7 +134,7 @@ def _gelu_operation(graph: Graph, call: Call, operation: Any) -> None:
     graph.give(call.outputs[0], graph.node("Mul", half, graph.node("Add", turned, graph.constant(1.0))), first)
 
 
-# layer or operation of Keras's -> what writes it
+# layer or operation of Keras -> its writer
 TOKEN_LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "EinsumDense": _embedded,
     "ZeroPadding1D": _padded_tokens,

@@ -1,11 +1,11 @@
 """Convolutions of 3 by 3 as ONNX with a quarter of their multiplications.
 
 Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, F(4 x 4, 3 x 3), after Winograd. Tiles
-of 6 by 6 numbers of each channel, two of them shared with the next tile, are turned into 36 sums; each of the 36 is a product of
-matrices, channels to filters, over all tiles; and the 16 outputs of a tile are sums of those. Sums are cheap where there are many
-channels. Grids have their channels last here, so that the channels of a place are one piece of memory.
+of 6 by 6 numbers of each channel, two of them shared with the next tile, are transformed into 36 sums; each of the 36 goes through
+a matrix product, channels to filters, over all tiles; and the 16 outputs of a tile are sums of the results. Sums are cheap where there
+are many channels. Grids have their channels last here, so that the channels of a position are contiguous in memory.
 
-Kernels stay as they are in the file; they are turned into 36 matrices when it is opened, as constants are computed then.
+Kernels are stored unchanged in the file; they are transformed into 36 matrices when it is opened and constants are folded.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ _OF_KERNEL = np.array(
 def convolution(
     graph: Graph, source: str, kernel: np.ndarray, shift: np.ndarray | None, pads: Pads, sides: tuple[int, int]
 ) -> str:
-    """Write one with stride 1; returns the name of its output, channels last.
+    """Write a convolution with stride 1; returns the name of its output, channels last.
 
     Args:
         graph: written to.
@@ -40,14 +40,14 @@ def convolution(
     """
     top, left, bottom, right = pads
     down, across = (tiles(side) for side in sides)
-    more = (TILE * down - sides[0], TILE * across - sides[1])  # outputs that nobody asked for, cut off at the end
+    more = (TILE * down - sides[0], TILE * across - sides[1])  # surplus outputs, cut off at the end
     edges = graph.constant((0, top, left, 0, 0, bottom + more[0], right + more[1], 0), np.int64)
     padded = graph.node("Pad", source, edges)
     rows = _spread(graph, [_every(graph, padded, number, down, axis=1) for number in range(6)])
     spread = [_spread(graph, [_every(graph, row, number, across, axis=2) for number in range(6)]) for row in rows]
     matrices = _matrices(graph, kernel)
     products = [[graph.node("MatMul", spread[a][b], matrices[6 * a + b]) for b in range(6)] for a in range(6)]
-    if shift is not None:  # the one that every output of a tile holds once
+    if shift is not None:  # added to the product that every output of a tile contains once
         products[1][1] = graph.node("Add", products[1][1], graph.constant(shift))
     gathered = [_gather(graph, [products[a][b] for a in range(6)]) for b in range(6)]
     lines = []
@@ -64,7 +64,7 @@ def convolution(
 
 
 def _matrices(graph: Graph, kernel: np.ndarray) -> list[str]:
-    """36 of (C, K), computed when the file is opened."""
+    """36 matrices (C, K), computed when the file is opened."""
     channels, filters = kernel.shape[2:]
     turn = np.einsum("ai,bj->abij", _OF_KERNEL, _OF_KERNEL).reshape(36, 9)
     flat = graph.node("MatMul", graph.constant(turn), graph.constant(kernel.reshape(9, channels * filters)))
@@ -73,13 +73,13 @@ def _matrices(graph: Graph, kernel: np.ndarray) -> list[str]:
 
 
 def _every(graph: Graph, source: str, first: int, count: int, axis: int) -> str:
-    """Of each tile the row, or column, with this number."""
+    """The row, or column, of each tile with this number."""
     bounds = (first, first + TILE * (count - 1) + 1, axis, TILE)
     return graph.node("Slice", source, *[graph.constant([bound], np.int64) for bound in bounds])
 
 
 def _spread(graph: Graph, d: list[str]) -> list[str]:
-    """Six sums of six numbers of a tile: B of the paper, with what two of them share computed once."""
+    """Six sums of six numbers of a tile: B of the paper, with shared terms computed once."""
 
     def minus(one: str, other: str, times: float = 1) -> str:
         made = graph.node("Sub", one, other)

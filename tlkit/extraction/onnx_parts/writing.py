@@ -1,4 +1,4 @@
-"""An ONNX graph while it is written: nodes, constants, and what the tensors of Keras are called in it."""
+"""An ONNX graph under construction: nodes, constants, and the names of Keras tensors in it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,26 +8,26 @@ import numpy as np
 from tlkit.backbones.graph import Call
 from tlkit.extraction.frozen import Fold
 
-SMALL = 16  # numbers, of a constant that is worth looking up
+SMALL = 16  # numbers, of a constant that is shared
 
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 class Untranslatable(Exception):
-    """A layer that this file does not know, or knows in another form."""
+    """A layer that cannot be translated, or not in this form."""
 
 
 @dataclass
 class Graph:
-    """What is written so far.
+    """The graph written so far.
 
     Args:
-        fold: node -> the weights of a convolution with the BatchNorm after it in them.
+        fold: node -> the weights of a convolution that include the BatchNorm after it.
         lean: whether convolutions are written with fewer multiplications where that is faster.
-        values: (id of a tensor of Keras's, whether its channels are first) -> its name. Tensors that are not (B, h, w, C)
-            have one form, and count as both.
+        values: (id of a Keras tensor, whether its channels are first) -> its name. Tensors that are not (B, h, w, C)
+            have one form, which counts as both.
         small: (bytes, shape, type) of a small constant -> its name.
-        framed: id of a tensor -> what it is with zeros around it, before anybody asked for it as such.
+        framed: id of a padded tensor -> the tensor it pads, before the padding itself is needed.
     """
 
     fold: dict[int, Fold]
@@ -40,7 +40,7 @@ class Graph:
     framed: dict[int, tuple[int, Pads]] = field(default_factory=dict)
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Write an operation with one output; returns the name of that."""
+        """Write an operation with one output; returns its name."""
         from onnx import helper
 
         name = f"t{len(self.nodes)}"
@@ -48,7 +48,7 @@ class Graph:
         return name
 
     def split(self, source: str, count: int, axis: int) -> list[str]:
-        """Write so many equal parts; returns their names."""
+        """Write a split into so many equal parts; returns their names."""
         from onnx import helper
 
         names = [f"t{len(self.nodes)}.{number}" for number in range(count)]
@@ -56,7 +56,7 @@ class Graph:
         return names
 
     def constant(self, value: Any, kind: Any = np.float32) -> str:
-        """Write a constant, a small one once; returns its name."""
+        """Write a constant, a small one only once; returns its name."""
         from onnx import numpy_helper
 
         array = np.ascontiguousarray(np.asarray(value), kind)
@@ -70,13 +70,13 @@ class Graph:
         return name
 
     def give(self, tensor: Any, name: str, first: bool = True) -> None:
-        """Say what a tensor of Keras's is called here; `first` where it is a grid with channels first."""
+        """Record the name of a Keras tensor; `first` where it is a grid with channels first."""
         self.ranks[id(tensor)] = len(tensor.shape)
         for form in (first,) if len(tensor.shape) == 4 else (True, False):
             self.values[id(tensor), form] = name
 
     def value(self, tensor: int, first: bool) -> str:
-        """The name of a tensor in a form, turned round where it has only the other."""
+        """The name of a tensor in a form, transposed where it exists only in the other."""
         if tensor in self.framed:
             self._frame(tensor)
         if (tensor, first) not in self.values:
@@ -85,17 +85,17 @@ class Graph:
         return self.values[tensor, first]
 
     def is_first(self, *tensors: int) -> bool:
-        """Whether an operation that takes either form had better be written with channels first."""
+        """Whether an operation that takes either form is better written with channels first."""
         return any((tensor, True) in self.values or tensor in self.framed for tensor in tensors)
 
     def for_channels(self, value: Any, call: Call, first: bool) -> str:
-        """A number for each channel, or one for all, as a constant that meets the tensor of a call on its channels."""
+        """A number for each channel, or one for all, as a constant that broadcasts along the channels of a call's tensor."""
         value = np.asarray(value, np.float32)
         grid = len(call.outputs[0].shape) == 4 and first
         return self.constant(value.reshape(-1, 1, 1) if grid and value.ndim == 1 else value)
 
     def _frame(self, tensor: int) -> None:
-        """Write the zeros around a grid that somebody else than a convolution reads."""
+        """Write the padding of a grid that is read by something other than a convolution."""
         inner, (top, left, bottom, right) = self.framed.pop(tensor)
         pads = self.constant((0, 0, top, left, 0, 0, bottom, right), np.int64)
         self.values[tensor, True] = self.node("Pad", self.value(inner, True), pads)

@@ -1,1 +1,1 @@
-"""Fewer features of features: each transform is a class and one row of `TRANSFORMS`."""
+"""Dimensionality reduction of features: each transform is a class and one row of `TRANSFORMS`."""

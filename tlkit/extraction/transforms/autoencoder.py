@@ -1,8 +1,8 @@
-"""Autoencoders of features: what a narrow layer between an encoder and a decoder keeps (Hinton & Salakhutdinov 2006).
+"""Autoencoders of features: a narrow layer between an encoder and a decoder (Hinton & Salakhutdinov 2006).
 
-Keras trains them; what they learned is applied by NumPy, so that a saved one needs nothing else. Noise is added to what the
-encoder reads and the decoder is asked for what was there without it (Vincent et al. 2008). The variational one codes by means
-and variances that are drawn towards a standard normal distribution (Kingma & Welling 2014); its codes are the means.
+Keras trains them; the learned weights are applied by NumPy, so that a saved one needs nothing else. Noise is added to the
+input of the encoder, and the decoder has to restore the input without it (Vincent et al. 2008). The variational one codes by
+means and variances regularised towards a standard normal distribution (Kingma & Welling 2014); its codes are the means.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 HIDDEN = 512  # units of the layer on either side of the codes
 NOISE = 0.2  # standard deviations added to what the encoder reads
-HELD, FEWEST = 0.1, 20  # share of the training rows that say when to stop, and how many rows there must be
+HELD, FEWEST = 0.1, 20  # share of the training rows held out for early stopping, and the fewest rows in all
 EPOCHS, PATIENCE, RATE = 150, 8, 3e-3
-SMALLEST, LARGEST, UPDATES = 16, 256, 8  # batches, and how many there are at least in an epoch where the rows allow it
-DIVERGENCE = 1e-3  # what a unit of divergence from the normal distribution costs, of the squared error of a feature
+SMALLEST, LARGEST, UPDATES = 16, 256, 8  # sizes of batches, and batches per epoch at least, where the rows allow it
+DIVERGENCE = 1e-3  # weight of the divergence from the normal distribution, relative to the squared error of a feature
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Autoencoder:
 
     Args:
         mean: float32 (C,), of the features.
-        scale: their standard deviation, one for all, so that features keep their weight.
+        scale: their standard deviation, one for all, so that features keep their relative weight.
         weights: float32 kernel and bias of the four layers in turn: encoder twice, decoder twice.
         explained: of the variance of the training rows, at most 1.
-        held_out: the same of the training rows that said when to stop.
+        held_out: the same, of the training rows held out for early stopping.
         rows: images it was fitted on.
         epochs: passes over them up to the best.
     """
@@ -53,7 +53,7 @@ class Autoencoder:
 
     @classmethod
     def fit(cls, rows: Rows, width: int, seed: int) -> Self:
-        """Train on nine tenths of the rows; a tenth says when to stop.
+        """Train on nine tenths of the rows; a tenth is held out for early stopping.
 
         Raises:
             TlkitError: there are fewer than 20 rows, or fewer features than codes.
@@ -83,32 +83,32 @@ class Autoencoder:
         return (np.tanh(codes @ first + bias) @ second + shift) * self.scale + self.mean
 
     def describe(self) -> dict[str, Any]:
-        """For the sidecar of the table."""
+        """Its description for the sidecar of the table."""
         about = {"explained": self.explained, "held_out": self.held_out, "fitted_on": self.rows, "epochs": self.epochs}
         return {"method": self.name, **about}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it knows."""
+        """Its complete state."""
         numbers = {name: np.array(getattr(self, name)) for name in ("scale", "explained", "held_out", "rows", "epochs")}
         return {"mean": self.mean, **numbers, **{f"weights_{i}": each for i, each in enumerate(self.weights)}}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """What `arrays` gave."""
+        """Restore from `arrays`."""
         weights = tuple(arrays[f"weights_{i}"] for i in range(8))
         scale, whole, held_out = (float(arrays[name]) for name in ("scale", "explained", "held_out"))
         return cls(arrays["mean"], scale, weights, whole, held_out, int(arrays["rows"]), int(arrays["epochs"]))
 
 
 class VariationalAutoencoder(Autoencoder):
-    """The same, with codes that are drawn towards a standard normal distribution while it learns."""
+    """The same, with codes regularised towards a standard normal distribution in training."""
 
     variational: ClassVar[bool] = True
     name: ClassVar[str] = "vae"
 
 
 def explained(made: Autoencoder, features: np.ndarray) -> float:
-    """Share of the variance of features (n, C) around the mean it was fitted to that codes keep, at most 1."""
+    """Share of the variance of features (n, C), around the mean from fitting, that the codes keep, at most 1."""
     rest = ((made.restore(made.apply(features)) - features) ** 2).sum(dtype=np.float64)
     return float(1 - rest / max(((features - made.mean) ** 2).sum(dtype=np.float64), 1e-12))
 
@@ -155,7 +155,7 @@ def _network(
 
 
 def _drawn(width: int, seed: int) -> "keras.layers.Layer":
-    """A layer that draws codes from their means and log variances; it lives for the training alone and is never saved."""
+    """A layer that draws codes from their means and log variances; it is only used in training and never saved."""
     import keras
 
     class Drawn(keras.layers.Layer):

@@ -1,4 +1,4 @@
-"""Principal components: the directions in which training images differ most."""
+"""Principal components: the directions of largest variance of the training images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.extraction.store import Rows
 
-FIT_ROWS = 20_000  # more rows hardly move the components and would have to fit into memory
+FIT_ROWS = 20_000  # more rows hardly change the components and would have to fit into memory
 
 
 def sample(count: int, seed: int) -> np.ndarray:
@@ -64,7 +64,7 @@ class Components:
         return (features - self.mean) @ self.axes
 
     def describe(self) -> dict[str, Any]:
-        """For the sidecar of the table."""
+        """Its description for the sidecar of the table."""
         return {"method": "pca", "explained": self.explained, "fitted_on": self.rows}
 
     def restore(self, codes: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ class Components:
         return codes @ self.axes.T + self.mean
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it knows."""
+        """Its complete state."""
         return {
             "mean": self.mean,
             "axes": self.axes,
@@ -82,5 +82,5 @@ class Components:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Components":
-        """What `arrays` gave."""
+        """Restore from `arrays`."""
         return cls(arrays["mean"], arrays["axes"], float(arrays["explained"]), int(arrays["rows"]))

@@ -1,4 +1,4 @@
-"""Which transforms there are, how one is asked for, saved beside its table and read back for other images."""
+"""The table of transforms; how one is requested, saved beside its table and read back for other images."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ AGAIN = "write the table that it belongs to again."
 
 
 class Transform(Protocol):
-    """What makes other features of features."""
+    """Converts features into other features."""
 
     @classmethod
     def fit(cls, rows: Rows, width: int, seed: int) -> Self:
@@ -26,38 +26,38 @@ class Transform(Protocol):
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """What `arrays` gave."""
+        """Restore from `arrays`."""
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """float32 (n, C) to float32 (n, width)."""
 
     def restore(self, codes: np.ndarray) -> np.ndarray:
-        """float32 (n, width) to float32 (n, C), as near to the features as these codes can tell."""
+        """float32 (n, width) to float32 (n, C), as near to the features as the codes allow."""
 
     def describe(self) -> dict[str, Any]:
-        """What a reader of the table has to know, JSON-able; its `explained` is at most 1, of the variance in training."""
+        """A description for readers of the table, of JSON values; its `explained` is a share of the training variance, at most 1."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it knows, without pickles."""
+        """Its complete state, without pickles."""
 
 
 TRANSFORMS: dict[str, type[Transform]] = {"pca": Components, "ae": Autoencoder, "vae": VariationalAutoencoder}
 
 
 class Reduction(NamedTuple):
-    """What `--reduce` asks for: a transform to fit to a width, or one that was saved."""
+    """The value of `--reduce`: a transform to fit to a width, or a saved one."""
 
     method: str
     width: int
     saved: Path | None = None
 
     def made(self, rows: Rows, seed: int, features_of: Mapping[str, Any]) -> Transform:
-        """Fitted on the rows of training images, or as it was saved.
+        """The transform, fitted on the rows of training images or loaded.
 
         Args:
             rows: of the training split.
             seed: of everything random.
-            features_of: what the features are, JSON-able; a saved transform is only for the features that it was made of.
+            features_of: description of the features, of JSON values; a saved transform applies only to the same features.
 
         Raises:
             TlkitError: it cannot be fitted on so few images, or was saved for other features.
@@ -68,7 +68,7 @@ class Reduction(NamedTuple):
 
 
 def parse_reduction(text: str) -> Reduction:
-    """What `pca:N`, `ae:N` or a saved transform asks for.
+    """Parse `pca:N`, `ae:N` or the name of a saved transform.
 
     Raises:
         TlkitError: for anything else.
@@ -86,7 +86,7 @@ def parse_reduction(text: str) -> Reduction:
 
 
 def save_transform(transform: Transform, path: Path, features_of: Mapping[str, Any]) -> None:
-    """Write a transform as NPZ, whole or not at all, with what the features are that it is for."""
+    """Write a transform as NPZ, whole or not at all, with a description of the features that it is for."""
     named = next(name for name, kind in TRANSFORMS.items() if type(transform) is kind)
     about = {"method": named, "features_of": dict(features_of)}
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -101,7 +101,7 @@ def load_transform(path: Path, features_of: Mapping[str, Any]) -> Transform:
         TlkitError: no such file, damaged, or made for other features.
     """
     if not path.is_file():
-        raise TlkitError(f"--reduce {str(path)!r} is no file.", "`tlkit features --reduce pca:64` writes one.")
+        raise TlkitError(f"--reduce {str(path)!r} is not a file.", "`tlkit features --reduce pca:64` writes one.")
     with reading(path, AGAIN), np.load(path, allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
         about = json.loads(str(arrays.pop("about")))

@@ -1,7 +1,7 @@
-"""The figures of a paper: drawn by matplotlib from evaluation.json, predictions.csv and history.csv, each with its caption.
+"""Figures for a paper, drawn by matplotlib from evaluation.json, predictions.csv and history.csv, each with its caption.
 
-Widths are those of one and two columns of a journal. Letters are embedded, no colour alone tells two things apart, and the
-colours are those of Okabe and Ito (2008) and a sequential map, which readers who see fewer colours tell apart too.
+Widths are those of one and two columns of a journal. Fonts are embedded, nothing is distinguished by colour alone, and the
+colours are those of Okabe and Ito (2008) and a sequential map, which colour-blind readers can distinguish.
 """
 
 import textwrap
@@ -47,14 +47,14 @@ class Plate:
 
 
 class Drawn(NamedTuple):
-    """Figures, and why others are lacking."""
+    """The figures drawn, and the reason for each that was not."""
 
     plates: list[Plate]
     left_out: dict[str, str]
 
 
 def draw(folder: Path, names: Sequence[str] = (), *, columns: int = 1) -> Drawn:
-    """Draw the figures of a run or evaluation; arguments and errors as of `tlkit.report.figures`."""
+    """Draw the figures of a run or evaluation; arguments and errors as for `tlkit.report.figures`."""
     if columns not in WIDTHS:
         raise TlkitError(f"columns is {columns!r}, expected 1 (89 mm) or 2 (183 mm).", "choose one of the two.")
     for name in names:
@@ -62,7 +62,7 @@ def draw(folder: Path, names: Sequence[str] = (), *, columns: int = 1) -> Drawn:
             raise unknown_name("a figure", name, FIGURES)
     result = main_split(read_evaluation(folder / "evaluation.json"))
     if result is None:
-        raise TlkitError(f"{str(folder)!r} holds no measured images.", "evaluate on labelled images first.")
+        raise TlkitError(f"{str(folder)!r} holds no evaluated images.", "evaluate on labelled images first.")
     depicted, plates, left_out = Depicted(folder, result, columns), [], {}
     for name in names or FIGURES:
         row = FIGURES[name]
@@ -73,12 +73,12 @@ def draw(folder: Path, names: Sequence[str] = (), *, columns: int = 1) -> Drawn:
             plates.append(Plate(name, row.draw(depicted), depicted.said(row.caption(depicted))))
     if names and left_out:
         name, reason = next(iter(left_out.items()))
-        raise TlkitError(f"{name} cannot be drawn of {str(folder)!r}: {reason}.", "leave it out.")
+        raise TlkitError(f"{name} cannot be drawn from {str(folder)!r}: {reason}.", "leave it out.")
     return Drawn(plates, left_out)
 
 
 class FigureRow(NamedTuple):
-    """A kind of figure: why it cannot be drawn ("" where it can), how, and what stands below."""
+    """A kind of figure: why it cannot be drawn ("" where it can), its drawing and its caption."""
 
     lacks: Callable[[Depicted], str]
     draw: Callable[[Depicted], JournalFigure]
@@ -87,16 +87,16 @@ class FigureRow(NamedTuple):
 
 def _no_matrix(depicted: Depicted) -> str:
     if depicted.result.confusion.ndim == 3:
-        return "images have several labels, which no one matrix shows"
+        return "images have several labels, which a single matrix cannot show"
     if not isinstance(depicted.result.confusion, np.ndarray):
-        return f"{len(depicted.result.classes)} classes are too many for one; report.html lists the most confused"
+        return f"{len(depicted.result.classes)} classes are too many for one; report.html lists the most confused pairs"
     return "" if depicted.result.confusion.size else "numbers have no classes to confuse"
 
 
 def _no_errors(depicted: Depicted) -> str:
     if depicted.result.sample == CLIP:
         return "report.html shows wrong answers as strips of frames"
-    return "" if depicted.errors else "there are no wrong answers whose images are at hand"
+    return "" if depicted.errors else "there are no wrong answers whose images are available"
 
 
 def _no_curves(depicted: Depicted) -> str:
@@ -120,9 +120,11 @@ FIGURES = {
     "reliability": FigureRow(
         _lacking("reliability", "it was not measured"), drawings.draw_reliability, captions.of_reliability
     ),
-    "roc": FigureRow(_lacking("curves", "no class has images of it and of others"), drawings.draw_roc, captions.of_roc),
+    "roc": FigureRow(
+        _lacking("curves", "no class has both positive and negative images"), drawings.draw_roc, captions.of_roc
+    ),
     "precision-recall": FigureRow(
-        _lacking("curves", "no class has images of it and of others"),
+        _lacking("curves", "no class has both positive and negative images"),
         drawings.draw_precision_recall,
         captions.of_precision_recall,
     ),

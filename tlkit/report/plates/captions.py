@@ -1,4 +1,4 @@
-"""What stands below a figure: one text for each, with the numbers that it shows."""
+"""The captions of the figures: one for each, with the numbers that it shows."""
 
 from tlkit.evaluation.results import Metric
 from tlkit.report.plates.depicted import ERRORS, NAMED, Depicted, area_of, lowest, worst

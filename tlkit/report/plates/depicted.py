@@ -1,4 +1,4 @@
-"""What a figure shows: a run or an evaluation read from its folder; and how every figure looks."""
+"""The data of a figure, read from the folder of a run or an evaluation, and the style of all figures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,30 +37,30 @@ STYLE = {
     "lines.linewidth": 1.0,
     "lines.markersize": 3,
     "pdf.fonttype": 42,  # TrueType, embedded: text stays text
-    "svg.fonttype": "path",  # shapes of letters: the same in every program
+    "svg.fonttype": "path",  # letters as paths: the same in every program
     "svg.hashsalt": "tlkit",
     "savefig.dpi": DPI,
 }
 NUMBERED, NAMED = 20, 30  # classes up to which cells have numbers, and every row its name
-ACROSS = 36  # letters that stand side by side below a matrix
+ACROSS = 36  # letters that fit side by side below a matrix
 BARS = 30  # classes of lowest recall that are shown
 ERRORS = 12
 
 
 class JournalFigure(Figure):
-    """A figure that is saved as it was drawn, and shows itself in a notebook."""
+    """A figure that is saved as it was drawn, and displays itself in a notebook."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """As `Figure.savefig`, with letters embedded."""
+        """As `Figure.savefig`, with fonts embedded."""
         with matplotlib.rc_context(STYLE):
             super().savefig(fname, **options)
 
     @contextmanager
     def laid_out(self) -> Iterator[None]:
-        """Inside, its parts stay where they are: to find their places takes as long as to draw them, for every format anew."""
+        """Freeze the layout within the context: computing it takes as long as drawing, and would be repeated for each format."""
         engine, dpi = self.get_layout_engine(), self.dpi
         with matplotlib.rc_context(STYLE):
-            self.dpi = DPI  # letters are measured as the finest of the formats has them
+            self.dpi = DPI  # text is measured at the resolution of the finest format
             self.draw_without_rendering()
         self.dpi = dpi
         self.set_layout_engine("none")
@@ -79,7 +79,7 @@ class JournalFigure(Figure):
 
 @dataclass(frozen=True)
 class Depicted:
-    """What is drawn.
+    """The data that figures are drawn from.
 
     Args:
         folder: of the run or evaluation.
@@ -97,7 +97,7 @@ class Depicted:
         return f"{self.result.n} {where_of(self.result)}"
 
     def said(self, text: str) -> str:
-        """A sentence on images, as one on what the samples are."""
+        """A sentence about images, reworded for the samples."""
         return said_of(self.result.sample, text, [row.name for row in self.result.classes])
 
     @cached_property
@@ -107,7 +107,7 @@ class Depicted:
 
     @cached_property
     def errors(self) -> list[tuple[Path, str, str, float]]:
-        """File, truth, prediction and confidence of wrong answers, the surest first; files that are gone are left out."""
+        """File, truth, prediction and confidence of wrong answers, highest confidence first; missing files are left out."""
         root, file = self._root(), self.folder / "predictions.csv"
         if root is None or not file.is_file() or self.result.confusion.ndim != 2:
             return []
@@ -130,23 +130,23 @@ class Depicted:
 
 
 def worst(depicted: Depicted, kind: str) -> list[ClassCurves]:
-    """The classes of the smallest areas, the smallest first; as many as are told apart by line and colour."""
+    """The classes of the smallest areas, the smallest first; as many as line style and colour can distinguish."""
     defined = [row for row in depicted.result.curves if area_of(row, kind).value is not None]
     return sorted(defined, key=lambda row: area_of(row, kind).value or 0.0)[: len(LINES)]
 
 
 def area_of(row: ClassCurves, kind: str) -> Metric:
-    """Of the curve `roc` or `precision_recall`."""
+    """The area under the curve `roc` or `precision_recall`."""
     return row.roc_auc if kind == "roc" else row.average_precision
 
 
 def lowest(depicted: Depicted) -> list[ClassResult]:
-    """The classes that have images, of the lowest recall first; `BARS` of them at most."""
+    """The classes that have images, lowest recall first; `BARS` of them at most."""
     known = [row for row in depicted.result.classes if row.support]
     return sorted(known, key=lambda row: row.recall or 0.0)[:BARS]
 
 
 def printed(name: str, most: int = 22) -> str:
-    """A name as matplotlib prints it: no mathematics, nothing invisible, and not too long."""
+    """A name as matplotlib is to print it: no math markup, nothing invisible, at most `most` letters."""
     safe = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     return (safe if len(safe) <= most else safe[: most - 1] + "…").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The figures, drawn by matplotlib: each takes what it shows and gives a figure as wide as its columns."""
+"""The figures, drawn by matplotlib: each function takes the data and returns a figure as wide as its columns."""
 
 from typing import Any
 
@@ -115,9 +115,9 @@ def _mark_stages(axes: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def epoch_ticks(epochs: list[tuple[str, int]], most: int = 12) -> list[int]:
-    """Which rows of a history of (stage, epoch) are written below the axis: every first, second, fifth, ... epoch of a stage.
+    """The rows of a history of (stage, epoch) that get a tick label: every first, second, fifth, ... epoch of a stage.
 
-    A stage that has none of these has its first.
+    A stage with none of these gets one at its first.
     """
     step = next(
         step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if len(epochs) <= most * step
@@ -133,7 +133,7 @@ def epoch_ticks(epochs: list[tuple[str, int]], most: int = 12) -> list[int]:
 
 
 def draw_reliability(depicted: Depicted) -> JournalFigure:
-    """Accuracy against confidence, what chance allows, and how many images each bin has."""
+    """Accuracy against confidence, the range expected by chance, and the number of images in each bin."""
     figure = depicted.figure(96 if depicted.columns == 1 else 100)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot((0, 1), (0, 1), color=GREY, linewidth=0.8, linestyle=":", label="perfect calibration")
@@ -203,7 +203,7 @@ def _xy(row: ClassCurves, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_risk_coverage(depicted: Depicted) -> JournalFigure:
-    """Errors among what is answered, against how much is."""
+    """Error rate among the images answered, against coverage."""
     figure, found = depicted.figure(62 if depicted.columns == 1 else 75), depicted.result.risk_coverage
     axes = figure.add_subplot()
     axes.plot(found.coverage, found.risk, color=BLUE, drawstyle="steps-post", label="by confidence")  # type: ignore[union-attr]

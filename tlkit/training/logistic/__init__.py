@@ -1,1 +1,1 @@
-"""Logistic regression: what the linear head of one class an image is solved by."""
+"""Logistic regression, which solves the linear head of one class per image."""

@@ -10,14 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 ITERATIONS = 300
-FLAT = 1e-9  # the least fall of the mean loss with which the search goes on
-MANY_NUMBERS = 100_000  # coefficients from which on a search of our own is worth it
-LOGITS = 2**25  # numbers in memory at once: more images are taken in turn
-MEMORY = 10  # steps that the curvature is taken from
+FLAT = 1e-9  # the search ends when the mean loss falls by less
+MANY_NUMBERS = 100_000  # coefficients from which our own search pays
+LOGITS = 2**25  # numbers in memory at once: more images are processed in blocks
+MEMORY = 10  # steps from which the curvature is estimated
 
 
 class _Quiet(LogisticRegression):
-    """Logistic regression that may stop at its iteration limit without a word: close is good enough here."""
+    """Logistic regression that may stop at its iteration limit without a warning: an approximate solution is enough here."""
 
     def fit(self, *arguments: Any, **options: Any) -> "_Quiet":
         """Fit as usual."""
@@ -42,13 +42,13 @@ class Solver(Protocol):
 
 
 def logistic_regression(numbers: int, strength: float, iterations: int = ITERATIONS, level: float = 1e-4) -> Solver:
-    """What solves logistic regression with so many coefficients: the same, in one way or another.
+    """The solver of logistic regression for so many coefficients; all give the same solution.
 
     Args:
         numbers: features times classes.
         strength: inverse penalty.
         iterations: at most.
-        level: the largest slope of the mean loss that is left.
+        level: the largest slope of the mean loss at the end.
     """
     if numbers >= MANY_NUMBERS:
         return ManyClasses(strength, iterations, level)
@@ -58,8 +58,8 @@ def logistic_regression(numbers: int, strength: float, iterations: int = ITERATI
 class ManyClasses:
     """Multinomial logistic regression in float32 by L-BFGS (Liu and Nocedal 1989), for many coefficients.
 
-    The problem is convex and smooth, and steps of length one nearly always do. scikit-learn asks SciPy's L-BFGS-B, which for
-    205,000 coefficients spends more time on bounds that are not there than on the loss (benchmarks/results/scale.md).
+    The problem is convex and smooth, and steps of length one nearly always suffice. scikit-learn uses SciPy's L-BFGS-B, which
+    for 205,000 coefficients spends more time on absent bounds than on the loss (benchmarks/results/scale.md).
     """
 
     def __init__(self, strength: float, iterations: int, level: float) -> None:
@@ -69,7 +69,7 @@ class ManyClasses:
         self._weights = np.empty((0, 0), np.float32)
 
     def set_params(self, C: float) -> "ManyClasses":  # noqa: N803 - as scikit-learn calls it
-        """Another inverse penalty; the next search starts from where the last one ended."""
+        """Set another inverse penalty; the next search starts where the last one ended."""
         self.strength = C
         return self
 
@@ -79,7 +79,9 @@ class ManyClasses:
         points, rows = features.astype(np.float32, copy=False), np.arange(len(places))
         weights = np.ones(len(rows), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
         total, shape = float(weights.sum(dtype=np.float64)), (points.shape[1] + 1, len(self.classes_))
-        penalty = 1 / (self.strength * total)  # all by the weight of the images, so that slopes are of one size
+        penalty = 1 / (
+            self.strength * total
+        )  # all divided by the weight of the images, so that slopes are of one scale
         step = max(1, LOGITS // len(self.classes_))
 
         def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -110,13 +112,13 @@ class ManyClasses:
 def descend(
     slope: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, iterations: int, level: float
 ) -> np.ndarray:
-    """float32 (n,), the least of a smooth convex function by L-BFGS, from `start` on.
+    """float32 (n,), the minimum of a smooth convex function by L-BFGS, from `start`.
 
     Args:
         slope: value and gradient float32 (n,) at a point.
         start: float32 (n,).
         iterations: at most.
-        level: the largest component of the gradient that is left.
+        level: the largest component of the gradient at the end.
     """
     point, (value, gradient) = start, slope(start)
     steps: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=MEMORY)
@@ -131,7 +133,7 @@ def descend(
             if lower <= value + 1e-4 * length * fall:
                 break
             length /= 2
-        else:  # as low as float32 tells
+        else:  # as low as float32 can resolve
             break
         moved, bent = trial - point, turned - gradient
         if (curvature := float(moved @ bent)) > 0:
@@ -143,7 +145,7 @@ def descend(
 
 
 def _downhill(gradient: np.ndarray, steps: "deque[tuple[np.ndarray, np.ndarray, float]]") -> np.ndarray:
-    """Minus the inverse curvature, as the last steps showed it, times the gradient: the two loops of L-BFGS."""
+    """Minus the inverse curvature, estimated from the last steps, times the gradient: the two loops of L-BFGS."""
     direction, parts = -gradient, []
     for moved, bent, curvature in reversed(steps):
         parts.append(float(moved @ direction) / curvature)

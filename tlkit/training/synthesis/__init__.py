@@ -1,1 +1,1 @@
-"""Features of images that were never taken: drawn so that every class is as large as the largest."""
+"""Synthetic features, drawn so that every class is as large as the largest."""

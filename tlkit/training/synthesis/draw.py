@@ -1,11 +1,11 @@
 """Features drawn for rare classes, until every class has as many as the largest.
 
     smote      between an image and one of its nearest of the same class (Chawla et al. 2002), by imbalanced-learn
-    gaussian   the mean of the class plus what a normal distribution with the covariance of all classes gives
+    gaussian   the mean of the class plus a draw from a normal distribution with the covariance of all classes
     gan        by a conditional generator, see `gan`
 
-On frozen features none of them was found to do better than adjusted logits (benchmarks/results/learning.md); they are here to be
-held against these.
+On frozen features none of them was found to do better than adjusted logits (benchmarks/results/learning.md); they are here
+for comparison.
 """
 
 import warnings
@@ -21,20 +21,20 @@ Drawn = tuple[np.ndarray, np.ndarray]  # features (m, C), labels (m,)
 
 
 def wanted(labels: np.ndarray) -> np.ndarray:
-    """Int (m,): the labels that are lacking until every class has as many as the largest."""
+    """Int (m,): the labels to add until every class has as many as the largest."""
     counts = np.bincount(labels)
     return np.repeat(np.arange(len(counts)), np.where(counts > 0, counts.max() - counts, 0))
 
 
 def draw_smote(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
-    """What SMOTE adds; a class of one image has nothing to draw between, and is repeated.
+    """The features that SMOTE adds; a class of one image has nothing to interpolate, and is repeated.
 
     Raises:
         TlkitError: imbalanced-learn is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of versions that scikit-learn has left behind
+            warnings.simplefilter("ignore")  # deprecations in scikit-learn
             from imblearn.over_sampling import SMOTE, RandomOverSampler
     except ModuleNotFoundError as error:
         raise TlkitError("--balance smote needs imbalanced-learn.", install("balance")) from error
@@ -52,9 +52,9 @@ def draw_smote(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
 
 
 def draw_gaussian(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
-    """Draws from normal distributions around the class means, all with the covariance of images around their class mean.
+    """Draw from normal distributions around the class means, all with the covariance of images around their class mean.
 
-    A mixture of the residuals with standard normal weights has that covariance without it being computed.
+    A sum of the residuals with standard normal weights has that covariance, which need not be computed.
     """
     named = wanted(labels)
     classes = len(np.bincount(labels))

@@ -1,8 +1,8 @@
 """A conditional generative adversarial network on features: Wasserstein distance with a gradient penalty.
 
 Gulrajani et al. (2017), on the principal components of the training features. Generator and critic have two hidden layers, small
-enough for NumPy: a step takes a fraction of a millisecond, and it runs the same with every backend of Keras. The slope of a
-critic of leaky rectifiers is a product of its kernels and of masks that are constant almost everywhere, so the penalty on that slope
+enough for NumPy: a step takes a fraction of a millisecond, and it runs the same with every backend of Keras. The gradient of a
+critic of leaky rectifiers is a product of its kernels and of masks that are constant almost everywhere, so the penalty on it
 has a gradient in closed form.
 """
 
@@ -25,7 +25,7 @@ Weights = list[np.ndarray]  # kernel and bias of three layers in turn
 
 
 class Passed(NamedTuple):
-    """What a pass through the network left: the inputs of its layers, the masks of its hidden ones, its outputs."""
+    """The results of a forward pass: the inputs of its layers, the masks of its hidden ones, its outputs."""
 
     inputs: Sequence[np.ndarray]
     masks: Sequence[np.ndarray]
@@ -44,7 +44,7 @@ def network(sizes: Sequence[int], random: np.random.Generator) -> Weights:
 
 
 def forward(weights: Weights, inputs: np.ndarray) -> Passed:
-    """Three layers, leaky rectifiers between them."""
+    """Three layers with leaky rectifiers between them."""
     seen, masks, values = [], [], inputs
     for place in range(0, len(weights), 2):
         seen.append(values)
@@ -67,11 +67,11 @@ def backward(weights: Weights, passed: Passed, slope: np.ndarray) -> tuple[Weigh
 
 
 def penalty(weights: Weights, between: np.ndarray, width: int) -> tuple[float, Weights]:
-    """Mean of (length of the critic's slope - 1)^2 times `PENALTY`, and its gradient.
+    """Mean of (norm of the critic's gradient - 1)^2 times `PENALTY`, and its gradient.
 
     Args:
         weights: of the critic.
-        between: its inputs (B, width + K); the slope is taken of the first `width`, not of the class.
+        between: its inputs (B, width + K); the gradient is by the first `width`, not by the class.
         width: of the features.
     """
     first, _, second, _, last, _ = weights
@@ -107,14 +107,14 @@ class Adam:
 
 
 def draw_gan(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
-    """What a generator trained on features (N, C) makes of the labels that are lacking."""
+    """The features that a generator trained on features (N, C) makes for the `wanted` labels."""
     named = wanted(labels)
     random = np.random.default_rng((seed, 6))
     mean = features.mean(axis=0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
     count = max(1, min(COMPONENTS, int((sizes > 1e-5 * max(float(sizes[0]), 1e-30)).sum())))
     axes, scale = axes[:count], sizes[0] / np.sqrt(len(features))
-    with threadpool_limits(1):  # threads of BLAS wait for each other longer than such small products take
+    with threadpool_limits(1):  # on products this small, threads of BLAS wait for each other longer than they work
         generator = trained((features - mean) @ axes.T / max(float(scale), 1e-12), labels, random)
     classes = np.eye(len(np.bincount(labels)), dtype=np.float32)
     noise = random.standard_normal((len(named), NOISE), dtype=np.float32)
@@ -123,7 +123,7 @@ def draw_gan(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
 
 
 def trained(codes: np.ndarray, labels: np.ndarray, random: np.random.Generator) -> Weights:
-    """The generator; every class is shown equally often, so that the rare ones are learned too."""
+    """Train the generator; every class is shown equally often, so that rare ones are learned too."""
     codes, width = codes.astype(np.float32), codes.shape[1]
     sizes = np.bincount(labels)
     order, starts, there = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes, np.flatnonzero(sizes)
@@ -133,7 +133,7 @@ def trained(codes: np.ndarray, labels: np.ndarray, random: np.random.Generator) 
     of_generator, of_critic = Adam(generator), Adam(critic)
 
     def batch() -> tuple[np.ndarray, np.ndarray]:
-        """Classes, and noise with them, as the generator reads them."""
+        """A batch of classes with noise, as the generator reads them."""
         chosen = there[random.integers(len(there), size=BATCH)]
         noise = random.standard_normal((BATCH, NOISE), dtype=np.float32)
         return chosen, np.concatenate([noise, names[chosen]], axis=1)
