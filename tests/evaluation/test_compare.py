@@ -112,3 +112,9 @@ def test_balanced_accuracy_and_log_loss_are_differences_of_their_means():
     assert found.differences["balanced_accuracy"].value == pytest.approx(recalls[1] - recalls[0])
     for row in found.differences.values():
         assert row.low <= row.value <= row.high
+
+
+def test_every_image_may_be_drawn_into_every_resample():
+    for one in range(3):
+        low, high = paired_interval(np.eye(3)[one])
+        assert (low, high) == (0.0, pytest.approx(1.0))
