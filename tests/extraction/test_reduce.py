@@ -152,5 +152,5 @@ def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path, monkey
     monkeypatch.setattr("tlkit.extraction.source.FeatureSource.extract", None)  # refused before anything is computed
     with pytest.raises(TlkitError, match="differs: input"):
         table.run(FeaturesConfig(**given, out=str(tmp_path / "three.npz"), reduce=saved, fit="crop"))
-    with pytest.raises(TlkitError, match="is no file"):
+    with pytest.raises(TlkitError, match="is not a file"):
         table.run(FeaturesConfig(**given, out=str(tmp_path / "four.npz"), reduce=str(tmp_path / "gone.npz")))

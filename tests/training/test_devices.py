@@ -109,7 +109,7 @@ def test_devices_that_are_not_there_and_models_built_for_others_are_refused(told
 @pytest.mark.parametrize(
     ("cluster", "says"),
     [
-        ("", "tf.distribute.MirroredStrategy clips"),
+        ("", "tf.distribute.MirroredStrategy silently clips"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}}', "MultiWorkerMirroredStrategy"),
     ],
 )

@@ -146,7 +146,7 @@ def _glued(before: list[Any], after: list[Any]) -> bool:
 
 
 def _telling_name(layers: Iterable[Any]) -> str | None:
-    """The first name that was given by hand, skipping activations and norms without one but no kernels."""
+    """The first name that was given by hand, skipping activations and norms without one, but not kernels."""
     for layer in layers:
         if not is_automatic(layer):
             return layer.name

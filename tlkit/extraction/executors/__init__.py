@@ -1,4 +1,4 @@
-"""Executors: this process or the workers of a Ray cluster (`on_ray`) compute missing rows, or process items one by one; no store."""
+"""Executors: this process or the workers of a Ray cluster (`on_ray`) compute missing rows or process items; they know no store."""
 
 import contextlib
 import hashlib
