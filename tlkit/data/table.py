@@ -91,6 +91,8 @@ def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[
     paths = _paths(file, columns.pop("path"), notes)
     if labelled is NUMBER:
         numbers = take_numbers(file, columns, classes or (TARGET,))
+        for name in ("label", *_RECOMPUTED):  # where a table that tlkit writes has the numbers, size and hash
+            columns.pop(name, None)
         return Listing(paths, numbers, _given(file, columns.pop("split", None), len(paths)), columns, tuple(notes))
     labels: Sequence[str] | None = columns.pop("label", None)
     if labels is None and labelled is not False:
