@@ -335,10 +335,9 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
 def _here() -> bool:
     """Whether the folder that relative paths start from is still there."""
     try:
-        os.getcwd()
+        return bool(Path.cwd())
     except FileNotFoundError:
         return False
-    return True
 
 
 def try_to_write(folder: Path) -> None:

@@ -231,7 +231,7 @@ def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
 def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Lines of a table: path, labels if there may be several, class, probability, `JUDGED` if known, class_2, ...
 
-    Of numbers path, and for each its own, NAME_low and NAME_high where it has an interval; then what is judged.
+    Of grades `expected` after probability. Of numbers path, and for each its own, NAME_low and NAME_high where it has an interval; then what is judged.
     """
     first = next(iter(rows), {})
     judged = [name for name in JUDGED if name in first]
@@ -246,15 +246,15 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _of_classes(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
     """The header, and the cells of every row."""
-    several = "labels" in first
-    header = ["path", *["labels"] * several, "class", "probability", *judged]
+    several, more = "labels" in first, [name for name in ("expected",) if name in first]
+    header = ["path", *["labels"] * several, "class", "probability", *more, *judged]
     yield header + [
         f"{name}_{rank}" for rank in range(2, len(first.get("top", ())) + 1) for name in ("class", "probability")
     ]
     for row in rows:
         ranked = [value for entry in row["top"][1:] for value in (entry["class"], entry["probability"])]
         known = [row["path"], *[written(row.get("labels", ()))] * several, row["class"], row["probability"]]
-        yield [*known, *(_as_text(row[name]) for name in judged), *ranked]
+        yield [*known, *(_as_text(row[name]) for name in (*more, *judged)), *ranked]
 
 
 def _of_numbers(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
