@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Dataset
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import split
 from tlkit.options.commands import FinetuneConfig, SplitConfig
@@ -42,6 +43,15 @@ def test_several_columns_in_the_order_asked_for(write):
     table = write("area,angle,split", [1, 2, 3], [10, 20, 30], ["train", "train", "test"])
     found = scan(table, labelled=NUMBER, classes=("angle", "area"))
     assert found.targets.tolist() == [[10, 1], [20, 2], [30, 3]] and found.given.tolist() == [0, 0, 2]
+
+
+def test_what_is_written_is_read_again_whatever_else_the_table_held(write, tmp_path):
+    table = write("label,Bytes,sha256,area,camera", ["cat", "cat", "dog"], [1, 2, 3], "xyz", [4, 5, 6], "abc")
+    found = scan(table, labelled=NUMBER, classes=("area",))
+    assert found.extra == {"camera": ["a", "b", "c"]}
+    found.write_csv(tmp_path / "manifest.csv")
+    kept = Dataset.read_csv(tmp_path / "manifest.csv", tmp_path, ("area",), task=NUMBER)
+    assert kept.targets.tolist() == [[4], [5], [6]] and kept.extra == found.extra
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,23 @@ def test_numbers_in_parquet(place, values, classes):
     assert scan(place / "list.parquet", labelled=None).labels.tolist().count(-1) == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "classes", "labels"),
+    [
+        ([b"cat", "gr\u00fcn".encode(), b"cat"], ("cat", "gr\u00fcn"), ["cat", "gr\u00fcn", "cat"]),
+        ([["cat", "dog"], ["dog"], []], ("cat", "dog"), ["cat|dog", "dog", "|"]),
+        ([[3, 10], [10], [3]], ("10", "3"), ["10|3", "10", "3"]),
+        ([["cat"], ["dog"], ["cat"]], ("cat", "dog"), ["cat", "dog", "cat"]),
+    ],
+)
+def test_bytes_and_lists_in_parquet_are_names(place, values, classes, labels):
+    pandas = pytest.importorskip("pandas")
+    paths = [f"imgs/{n}.png".encode() for n in range(3)]
+    pandas.DataFrame({"path": paths, "label": values}).to_parquet(place / "list.parquet")
+    found = scan(place / "list.parquet")
+    assert found.classes == classes and [found.label_name(row) for row in range(3)] == labels
+
+
 def test_the_word_nan_in_a_table_is_kept_and_said(place):
     labels, said = read(wrote(place, "path,label\nimgs/0.png,nan\nimgs/1.png,a\n"))
     assert labels["imgs/0.png"] == "nan" and "missing value" in said

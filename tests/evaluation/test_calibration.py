@@ -8,6 +8,7 @@ from sklearn.calibration import calibration_curve
 
 from tlkit.classifier.answers import softmax
 from tlkit.evaluation.calibration import (
+    FEW_ERRORS,
     TEMPERATURES,
     calibration_error_interval,
     fit_temperature,
@@ -69,6 +70,27 @@ def test_likelihood_agrees_with_the_softmax():
 def test_without_an_error_nothing_gets_sharper():
     labels = np.arange(30) % 3
     assert fit_temperature(np.eye(3)[labels] * 4, labels) == 1.0
+
+
+def near_misses(errors, kind="single", n=76, classes=4, sure=6.0):
+    """Logits and truth: all answers are right and sure, but for some images of which one lies next to the border."""
+    labels, rows = np.arange(n) % classes, np.arange(errors)
+    logits, others = np.eye(classes)[labels] * sure, (labels[:errors] + 1) % classes
+    if kind == "multi":
+        logits -= sure / 2
+        logits[rows, others] = 1e-9
+        return logits, np.eye(classes, dtype=np.int8)[labels]
+    logits[rows, others] = sure + 1e-9
+    return logits, labels
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_few_errors_that_happen_to_be_near_misses_make_nothing_sure(kind):
+    few, enough = (fit_temperature(*near_misses(count, kind)) for count in (1, FEW_ERRORS))
+    assert enough < 0.3 and 0.5 < few <= 1.0
+    logits, truth = near_misses(FEW_ERRORS, kind)
+    around = [negative_log_likelihood(logits, truth, enough * factor) for factor in (0.9, 1.0, 1.1)]
+    assert around[1] == min(around)
 
 
 def test_too_little_to_fit_changes_nothing():

@@ -90,6 +90,9 @@ def test_what_cannot_be_compared_is_refused(written, tmp_path):
         run(CompareConfig(runs=(a, a)))
     with pytest.raises(TlkitError, match="takes two runs"):
         CompareConfig(runs=(a,))
+    with pytest.raises(TlkitError, match="does not exist") as caught:
+        run(CompareConfig(runs=(elsewhere, elsewhere[:-1])))
+    assert "did you mean" in caught.value.hint
     with pytest.raises(TlkitError, match=r"no predictions\.csv"):
         run(CompareConfig(runs=(a, str(tmp_path))))
 

@@ -94,7 +94,8 @@ def test_answers_are_grades(graded, shades, tmp_path, capsys, monkeypatch):
     (said,) = found["predictions"]
     recorded = next(row for row in table(out / "predictions.csv") if file.endswith(row["path"]))
     assert said["class"] == recorded["predicted"] and 0 <= said["expected"] <= 3 and len(said["top"]) == 2
-    assert table(tmp_path / "p.csv")[0]["class"] == said["class"]
+    (row,) = table(tmp_path / "p.csv")
+    assert row["class"] == said["class"] and float(row["expected"]) == said["expected"]
     export.run(configs.ExportConfig(run=str(out), format=("keras",), out=str(tmp_path / "x")))
     assert verify.run(configs.VerifyConfig(artifact=str(tmp_path / "x/keras")))["agreement"] == 1
     monkeypatch.setattr(sys, "argv", ["classify.py", file])

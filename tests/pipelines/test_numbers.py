@@ -190,11 +190,12 @@ def test_what_else_looks_at_images(options, measured, squares, tiny_backbone, tm
     assert drawn["splits"]["val"] and "quantiles" in drawn["rule"]
     again = finetune.run(
         configs.FinetuneConfig(
-            **options | {"images": str(tmp_path / "s.csv"), "group_by": None},
-            dry_run=True,
+            **options | {"images": str(tmp_path / "s.csv"), "group_by": None, "blocks": None, "epochs": None},
+            stages=("head",),
+            out=str(tmp_path / "again"),
         )
     )
-    assert again["images"] == 160
+    assert again["images"] == 160 and evaluate.run(configs.EvaluateConfig(run=str(tmp_path / "again")))["images"] == 160
     report.run(configs.ReportConfig(run=str(measured[0]), out=str(tmp_path / "figures")))
 
 

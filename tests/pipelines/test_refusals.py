@@ -100,6 +100,15 @@ def test_what_hdf5_says_of_a_full_disk_is_understood():
     assert os_error(RuntimeError("shapes do not match")) is None
 
 
+def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for given in ({"images": "images", "out": "s.csv"}, {"images": str(tmp_path), "out": "s.csv"}):
+        with pytest.raises(TlkitError, match="folder that this command was started in is gone"):
+            pipelines.carry_out("split", SplitConfig(**given), Silence())
+
+
 @pytest.mark.parametrize(
     ("error", "number"),
     [

@@ -88,6 +88,13 @@ def test_ticks_are_round_and_inside(low, high, whole, expected):
     assert steps(low, high, 5, whole=whole) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e20])
+def test_numbers_of_any_size_have_ticks_and_bars(unit):
+    assert steps(0, unit, 5) == pytest.approx([share * unit for share in (0, 0.2, 0.4, 0.6, 0.8, 1)], rel=1e-9, abs=0)
+    drawing = charts.residuals(np.array([-2.0, 0.5, 1.0]) * unit, "r")
+    assert drawing.count("<rect") == charts.residuals(np.array([-2.0, 0.5, 1.0]), "r").count("<rect") > 2
+
+
 def test_a_chosen_threshold_is_marked_at_its_coverage_and_risk():
     found = RiskCoverage(np.array([0.5, 1.0]), np.array([0.0, 0.2]), np.array([0.9, 0.4]), Metric(0.1, 2))
     bare = charts.risk_coverage(found, "r")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
+from tlkit.tasks.multi import MULTI
 from tlkit.tasks.ordinal import ORDINAL, median
 from tlkit.tasks.registry import TASKS, of_columns, of_texts, of_truth, row_of
 from tlkit.tasks.single import SINGLE, softmax
@@ -92,3 +93,11 @@ def test_what_a_batch_scores_is_what_the_numbers_score():
     targets[30:] = 0  # padding rows
     found = float(ORDINAL.hits(logits, targets, np.ones(40, np.float32)))
     assert found == pytest.approx(ORDINAL.scores(logits, truth)[:30].sum(), rel=1e-5)
+
+
+def test_the_most_probable_mistake():
+    logits = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]], np.float32)
+    assert SINGLE.mistaken(logits, np.array([0, 0])).tolist() == [2, 1]
+    assert ORDINAL.mistaken(logits, np.array([[0], [1]], np.int16)).tolist() == [[2], [2]]
+    truth = np.array([[1, 0, 0], [1, 1, 0]], np.int8)
+    assert MULTI.mistaken(np.array([[3.0, -1.0, -2.0], [-0.5, 5.0, -9.0]]), truth).tolist() == [[1, 1, 0], [0, 1, 0]]

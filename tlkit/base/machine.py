@@ -320,6 +320,8 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
         name = found[1]
     if number is None and not isinstance(error, OSError):
         return None
+    if number == errno.ENOENT and not name and not _here():
+        return TlkitError("the folder that this command was started in is gone.", "go to another one first: cd ~")
     why, remedy = _SAID.get(number or 0, ("", ""))
     if not why:
         why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it occurred."
@@ -331,6 +333,14 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
         else "a file or connection"
     )
     return TlkitError(f"{name}: {why}", remedy)
+
+
+def _here() -> bool:
+    """Whether the folder that relative paths start from is still there."""
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def try_to_write(folder: Path) -> None:

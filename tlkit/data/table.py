@@ -89,6 +89,8 @@ def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[
     paths = _paths(file, columns.pop("path"), notes)
     if labelled is NUMBER:
         numbers = take_numbers(file, columns, classes or (TARGET,))
+        for name in ("label", *_RECOMPUTED):  # where a table that tlkit writes has the numbers, size and hash
+            columns.pop(name, None)
         return Listing(paths, numbers, _given(file, columns.pop("split", None), len(paths)), columns, tuple(notes))
     labels: Sequence[str] | None = columns.pop("label", None)
     if labels is None and labelled is not False:
@@ -275,7 +277,16 @@ def _as_text(values: Sequence[object]) -> Iterator[str]:
     whole = all(value.is_integer() for value in values if isinstance(value, float) and value == value)
     for value in values:
         missing = value is None or value != value
-        yield "" if missing else str(int(value)) if whole and isinstance(value, float) else str(value)
+        yield "" if missing else str(int(value)) if whole and isinstance(value, float) else _cell(value)
+
+
+def _cell(value: object) -> str:
+    """A value as it stands in a CSV: bytes are UTF-8, and a list of names is several labels."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, list) and all(isinstance(part, str | bytes | int) for part in value):
+        return several.written(map(_cell, value))
+    return str(value)
 
 
 def _known_names(file: Path, columns: dict[str, Sequence[str]], known: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -14,6 +14,7 @@ from tlkit.tasks.registry import of_truth
 
 BINS = 15
 DRAWS = 1000  # of noise, for the interval of the calibration error
+FEW_ERRORS = 5  # with fewer errors among the validation images, one more is added to the fit
 TEMPERATURES = (0.05, 20.0)  # beyond these the fit says more about too few images than about the network
 
 
@@ -123,26 +124,40 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Logits are divided by it before the softmax. It does not change the most probable class, only its confidence. Where
     the images cannot determine it (fewer than two, or no error among them, so that the likelihood rises without limit
-    as it falls), it is never below 1.
+    as it falls), it is never below 1. With fewer than `FEW_ERRORS` errors, which may all be narrow, it falls below 1 no
+    further than if one of n + 2 images were a further error (the prior of Platt 1999).
 
     Args:
         logits: float (n, K), of images that were not trained on.
         labels: int (n,), 0..K-1; or (n, K), 1 where the image has the class, where it may have several.
     """
-    known = of_truth(labels).calibrated and np.isfinite(logits).all()
-    if len(labels) < 2 or logits.shape[1] < 2 or not known:
+    task = of_truth(labels)
+    if len(labels) < 2 or logits.shape[1] < 2 or not (task.calibrated and np.isfinite(logits).all()):
         return 1.0
-    low, high = np.log(TEMPERATURES)
-    # Convex in 1/T, hence with a single minimum in log T.
+    temperature = _likeliest(lambda found: negative_log_likelihood(logits, labels, found))
+    errors = int((image_scores(logits, labels) < 1).sum())
+    if temperature >= 1.0 or errors >= FEW_ERRORS:
+        return temperature
+    if not errors:
+        return 1.0
+    mistaken, share = task.mistaken(logits, labels), 1 / (len(labels) + 2)
+
+    def with_one_more(found: float) -> float:
+        seen, imagined = (negative_log_likelihood(logits, truth, found) for truth in (labels, mistaken))
+        return (1 - share) * seen + share * imagined
+
+    return min(1.0, max(temperature, _likeliest(with_one_more)))
+
+
+def _likeliest(loss: Callable[[float], float]) -> float:
+    """The temperature of the lowest loss, which is convex in 1/T and so has a single minimum in log T."""
     found = minimize_scalar(
-        lambda log: negative_log_likelihood(logits, labels, float(np.exp(log))),
-        bounds=(low, high),
+        lambda log: loss(float(np.exp(log))),
+        bounds=tuple(np.log(TEMPERATURES)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    separated = bool((image_scores(logits, labels) == 1).all())
-    temperature = float(np.exp(found.x))
-    return max(1.0, temperature) if separated else temperature
+    return float(np.exp(found.x))
 
 
 # -- Abstention: the confidence above which answers are as precise as was asked for ---

@@ -53,7 +53,10 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
     Raises:
         TlkitError: as its pipeline, and if a file cannot be read or written; nothing half-written is left.
     """
-    refuse_early(name, config)
+    try:
+        refuse_early(name, config)
+    except OSError as error:
+        raise os_error(error) or error from error
     story.expect()
     fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
     try:

@@ -230,7 +230,8 @@ def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
 def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Rows as lines of CSV: path, labels in multi-label tasks, class, probability, `JUDGED` if known, class_2, ...
 
-    For numbers: path, and for each number NAME, and NAME_low and NAME_high if it has an interval; then `JUDGED`.
+    For grades: `expected` after probability. For numbers: path, and for each number NAME, and NAME_low and NAME_high if it
+    has an interval; then `JUDGED`.
     """
     first = next(iter(rows), {})
     judged = [name for name in JUDGED if name in first]
@@ -245,15 +246,15 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _of_classes(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
     """The header, and the cells of every row."""
-    several = "labels" in first
-    header = ["path", *["labels"] * several, "class", "probability", *judged]
+    several, more = "labels" in first, [name for name in ("expected",) if name in first]
+    header = ["path", *["labels"] * several, "class", "probability", *more, *judged]
     yield header + [
         f"{name}_{rank}" for rank in range(2, len(first.get("top", ())) + 1) for name in ("class", "probability")
     ]
     for row in rows:
         ranked = [value for entry in row["top"][1:] for value in (entry["class"], entry["probability"])]
         known = [row["path"], *[written(row.get("labels", ()))] * several, row["class"], row["probability"]]
-        yield [*known, *(_as_text(row[name]) for name in judged), *ranked]
+        yield [*known, *(_as_text(row[name]) for name in (*more, *judged)), *ranked]
 
 
 def _of_numbers(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:

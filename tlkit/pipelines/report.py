@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing_all
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Silence, Story, counted
 from tlkit.options.commands import ReportConfig
 from tlkit.report.plates import FIGURES, draw
 from tlkit.runs.folder import RunDir, finished_model
@@ -40,5 +40,6 @@ def run(config: ReportConfig, story: Story | None = None) -> dict[str, Any]:
             made.append({"name": plate.name, "files": files, "caption": plate.caption})
     for name, reason in drawn.left_out.items():
         story.say(f"{name} is left out: {reason}")
-    story.say(f"{out}: {len(made)} figures, {', '.join(plate.name for plate in drawn.plates)}")
+    names = ", ".join(plate.name for plate in drawn.plates) or "the run has data for none"
+    story.say(f"{out}: {counted(len(made), 'figure')}, {names}")
     return {"out": str(out), "figures": made, "left_out": drawn.left_out}

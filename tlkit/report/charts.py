@@ -54,11 +54,12 @@ def steps(low: float, high: float, count: int, *, whole: bool = False) -> list[f
     if not high > low:
         return [low]
     rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
+    exponent = math.floor(math.log10(rough))
+    power = 10.0**exponent
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     step = max(1.0, float(round(step))) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, max(12, 3 - exponent)) for i in range(first, last + 1)]
 
 
 @dataclass

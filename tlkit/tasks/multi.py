@@ -132,6 +132,13 @@ class Multi(Task):
         scaled = logits.astype(np.float64) / temperature
         return np.logaddexp(0.0, np.where(truth == 1, -scaled, scaled)).mean(axis=1)
 
+    def mistaken(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """One answer is otherwise: the one that is least sure."""
+        rows, least = np.arange(len(truth)), np.where(truth == 1, logits, -logits).argmin(axis=1)
+        turned = truth.copy()
+        turned[rows, least] = 1 - truth[rows, least]
+        return turned
+
     def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
         return (self.decide(logits) == self.decide(others)).all(axis=1)
 

@@ -107,6 +107,9 @@ class Ordinal(Single):
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         return super().losses(logits, truth[:, 0], temperature)
 
+    def mistaken(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return _column(super().mistaken(logits, truth[:, 0]))
+
     def beside(self, chances: np.ndarray, best: int, margins: Sequence[float] | None) -> list[str]:
         return [*super().beside(chances, best, margins), f"{expected(chances):.6g}"]
 

@@ -131,6 +131,11 @@ class Single(Task):
         shifted = scaled - scaled.max(axis=1, keepdims=True)
         return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
 
+    def mistaken(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        others = logits.astype(np.float64)
+        others[np.arange(len(truth)), truth] = -np.inf
+        return others.argmax(axis=1)
+
     def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
         return self.predicted(logits) == self.predicted(others)
 

@@ -250,6 +250,10 @@ class Task(ABC):
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """float64 (N,): -log p(truth) of each image, logits divided by the temperature."""
 
+    def mistaken(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Of each image the most probable of all truths but its own, in the form of `truth`; asked where probabilities are `calibrated`."""
+        raise NotImplementedError
+
     def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """Logits (N, K) in a unit in which differences of 1e-4 do not matter, determined from the expected ones (M, K)."""
         return logits
