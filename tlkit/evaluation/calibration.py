@@ -120,36 +120,42 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of the highest likelihood on held-out images (Guo et al. 2017), within `TEMPERATURES`.
+    """The temperature that calibrates a classifier (Guo et al. 2017): logits are divided by it before the softmax.
 
-    Logits are divided by it before the softmax. It does not change the most probable class, only its confidence. Where
-    the images cannot determine it (fewer than two, or no error among them, so that the likelihood rises without limit
-    as it falls), it is never below 1. With fewer than `FEW_ERRORS` errors, which may all be narrow, it falls below 1 no
-    further than if one of n + 2 images were a further error (the prior of Platt 1999).
+    It does not change the most probable class, only its confidence. With fewer than `FEW_ERRORS` errors, which may all be
+    narrow, it falls below 1 no further than if one of n + 2 images were a further error (the prior of Platt 1999).
 
     Args:
         logits: float (n, K), of images that were not trained on.
         labels: int (n,), 0..K-1; or (n, K), 1 where the image has the class, where it may have several.
     """
-    task = of_truth(labels)
-    if len(labels) < 2 or logits.shape[1] < 2 or not (task.calibrated and np.isfinite(logits).all()):
-        return 1.0
-    temperature = _likeliest(lambda found: negative_log_likelihood(logits, labels, found))
-    errors = int((image_scores(logits, labels) < 1).sum())
-    if temperature >= 1.0 or errors >= FEW_ERRORS:
+    temperature = likeliest_temperature(logits, labels)
+    if temperature >= 1.0 or int((image_scores(logits, labels) < 1).sum()) >= FEW_ERRORS:
         return temperature
-    if not errors:
-        return 1.0
-    mistaken, share = task.mistaken(logits, labels), 1 / (len(labels) + 2)
+    mistaken, share = of_truth(labels).mistaken(logits, labels), 1 / (len(labels) + 2)
 
     def with_one_more(found: float) -> float:
         seen, imagined = (negative_log_likelihood(logits, truth, found) for truth in (labels, mistaken))
         return (1 - share) * seen + share * imagined
 
-    return min(1.0, max(temperature, _likeliest(with_one_more)))
+    return min(1.0, max(temperature, _lowest(with_one_more)))
 
 
-def _likeliest(loss: Callable[[float], float]) -> float:
+def likeliest_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of the highest likelihood on held-out images, within `TEMPERATURES`; arguments as above.
+
+    Where the images cannot determine it (fewer than two, or no error among them, so that the likelihood rises without
+    limit as it falls), it is never below 1.
+    """
+    known = of_truth(labels).calibrated and np.isfinite(logits).all()
+    if len(labels) < 2 or logits.shape[1] < 2 or not known:
+        return 1.0
+    temperature = _lowest(lambda found: negative_log_likelihood(logits, labels, found))
+    separated = bool((image_scores(logits, labels) == 1).all())
+    return max(1.0, temperature) if separated else temperature
+
+
+def _lowest(loss: Callable[[float], float]) -> float:
     """The temperature of the lowest loss, which is convex in 1/T and so has a single minimum in log T."""
     found = minimize_scalar(
         lambda log: loss(float(np.exp(log))),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tlkit.classifier.answers import image_losses, image_scores
-from tlkit.evaluation.calibration import fit_temperature
+from tlkit.evaluation.calibration import likeliest_temperature
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
@@ -159,7 +159,8 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCan
     if balanced:
         _, place, support = np.unique(of_truth(labels).strata(labels), return_inverse=True, return_counts=True)
         weights = (len(labels) / (len(support) * support))[place]
-    temperature = fit_temperature(entry.logits, labels)
+    # Of all candidates alike; what ships is calibrated with more care for few errors.
+    temperature = likeliest_temperature(entry.logits, labels)
     loss = np.minimum(image_losses(entry.logits, labels, temperature), _MOST)
     return JudgedCandidate(entry, image_scores(entry.logits, labels, temperature) * weights, loss * weights)
 
