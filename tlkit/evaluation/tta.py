@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import Story
+from tlkit.base.story import Story, counted
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import Dataset
@@ -58,6 +58,7 @@ def average(
         story: reports the progress.
     """
     found = source.extract(dataset, views=range(CENTRE + 1, count), augmentation=views, story=story)
+    story.say(f"the other {counted(count - 1, 'view')}: {found.sentence('predictions')}")
     more = [rows[good] for rows in found.features.values()]
     return facts.task.mean_logits(np.stack([first, *more]), facts.temperature)
 
