@@ -226,7 +226,7 @@ class FeatureSource:
     # -- its keys
 
     def describe(self, output: str, view: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that decides a stored row apart from the image: the key of decision 10 in the design."""
+        """Everything that decides a stored row apart from the image: with its content it is the key of the row."""
         return {
             "weights": self.weights_sha256,
             "output": output,

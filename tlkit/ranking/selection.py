@@ -14,7 +14,7 @@ FEWEST = 10  # images of a rare class that are kept, where there are so many
 
 
 def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
+    """Up to `limit` of the rows, each class in proportion, in the order of a hash of their content (or group).
 
     The choice does not depend on names or order, and that of a smaller limit is a subset of that of a larger one.
     Rare classes keep up to ten images.
