@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import PlainStory
+from tlkit.base.story import PlainStory, Silence
 from tlkit.classifier.answers import Predictions
 from tlkit.options.commands import CompareConfig
+from tlkit.pipelines import carry_out
 from tlkit.pipelines.compare import run
 
 
@@ -91,7 +92,7 @@ def test_what_cannot_be_compared_is_refused(written, tmp_path):
     with pytest.raises(TlkitError, match="takes two runs"):
         CompareConfig(runs=(a,))
     with pytest.raises(TlkitError, match="does not exist") as caught:
-        run(CompareConfig(runs=(elsewhere, elsewhere[:-1])))
+        carry_out("compare", CompareConfig(runs=(elsewhere, elsewhere[:-1])), Silence())
     assert "did you mean" in caught.value.hint
     with pytest.raises(TlkitError, match=r"no predictions\.csv"):
         run(CompareConfig(runs=(a, str(tmp_path))))

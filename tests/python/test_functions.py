@@ -14,7 +14,7 @@ import tlkit
 from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.cli.commands import COMMANDS
-from tlkit.options.commands import FinetuneConfig
+from tlkit.options.commands import EvaluateConfig, FinetuneConfig
 from tlkit.python import functions
 from tlkit.python.functions import FURTHER, options_of
 
@@ -68,6 +68,8 @@ def test_flags_of_an_error_are_named_as_arguments(tmp_path):
         tlkit.finetune(str(tmp_path), out=str(tmp_path / "out"))
     assert error.value.__notes__[-1] == "in Python: overwrite=True"
     assert functions._flags_named(_MENTIONS, FinetuneConfig) == ["flip=False", "batch_size=..."]
+    moved = TlkitError("the images are gone.", "say where they are now: tlkit evaluate run --images FOLDER")
+    assert functions._flags_named(moved, EvaluateConfig) == ["moved_to=..."]
 
 
 def test_a_hint_is_shown_once_with_the_error(tmp_path):

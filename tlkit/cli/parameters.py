@@ -9,7 +9,7 @@ import typer
 
 from tlkit.cli.commands import Command
 from tlkit.cli.help import show_all
-from tlkit.options.option import Options, is_list, scalar_type
+from tlkit.options.option import Options, flag_of, is_list, scalar_type
 
 # Flags of every command: name -> (type, default, option).
 COMMON: dict[str, tuple[Any, Any, Any]] = {
@@ -80,7 +80,7 @@ def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
         plain: Any = list[str] if many else (str if required else Optional[str])  # noqa: UP045
         given = typer.Argument(help=words + _default(spec), show_default=False)
         return _parameter(spec.name, plain, inspect.Parameter.empty if required else None, given)
-    flag = "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
+    flag = flag_of(spec)
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool and spec.default else [flag]
     plain = bool if kind is bool else str  # `resolve` converts to numbers and words the errors
     given = typer.Option(

@@ -332,7 +332,8 @@ class CompareConfig(Options):
     """`tlkit compare`: whether one classifier is better than another."""
 
     runs: tuple[str, ...] = argument(
-        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; each is compared with the first."
+        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; each is compared with the first.",
+        exists=True,
     )
     split: str | None = option(
         None,

@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -175,6 +175,11 @@ def option(
     return field(default=default, metadata=metadata | {"flag": flag})
 
 
+def flag_of(spec: Field[Any]) -> str:
+    """The flag of a field, such as `--image-size`."""
+    return "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
+
+
 def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = (), exists: bool = False) -> Any:
     """A field that is positional on the command line; required unless it has a default.
 
@@ -182,7 +187,7 @@ def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = ()
         help: its help text.
         default: its default value; required if missing.
         choices: the allowed names.
-        exists: whether it is a path that must exist.
+        exists: whether it is a path, or paths, that must exist.
     """
     metadata = {"help": help, "choices": choices, "argument": True, "exists": exists}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
@@ -196,7 +201,7 @@ class Options:
         """Refuse values outside the declared choices and range, then call `check`."""
         for spec in fields(self):
             value = getattr(self, spec.name)
-            flag = "--" + spec.name.replace("_", "-")
+            flag = flag_of(spec)
             choices = spec.metadata.get("choices")
             if choices and value is not None:
                 names = value if isinstance(value, tuple) else (value,)
@@ -401,17 +406,18 @@ def refuse_missing(config: Options) -> None:
         TlkitError: naming it.
     """
     for spec in fields(config):
-        value = getattr(config, spec.name)
-        if spec.metadata.get("exists") and value is not None and not Path(value).exists():
-            wanted = spec.metadata["help"].rstrip(".")
-            raise missing(str(value), f"expected as {spec.name.upper()}: {wanted[0].lower()}{wanted[1:]}.")
+        value = getattr(config, spec.name) if spec.metadata.get("exists") else None
+        for path in value if isinstance(value, tuple) else (value,):
+            if path is not None and not Path(path).exists():
+                wanted = spec.metadata["help"].rstrip(".")
+                raise missing(str(path), f"expected as {spec.name.upper()}: {wanted[0].lower()}{wanted[1:]}.")
 
 
 def written_paths(config: Options) -> dict[str, tuple[Path, str]]:
     """The paths that the command will write, by flag, each with `file` or `folder`."""
     named = [(spec, getattr(config, spec.name)) for spec in fields(config) if spec.metadata.get("writes")]
     kinds = {spec.name: "folder" if spec.metadata["writes"] == "folder" else "file" for spec, _ in named}
-    return {f"--{spec.name.replace('_', '-')}": (Path(it), kinds[spec.name]) for spec, it in named if it}
+    return {flag_of(spec): (Path(it), kinds[spec.name]) for spec, it in named if it}
 
 
 def refuse_unwritable(config: Options) -> None:
@@ -440,7 +446,7 @@ def _refuse_suffixes(config: Options) -> None:
         if isinstance(allowed, tuple) and path and not Path(path).is_dir() and Path(path).suffix.lower() not in allowed:
             ends = f"ends in {Path(path).suffix!r}" if Path(path).suffix else "has no suffix"
             raise TlkitError(
-                f"--{spec.name.replace('_', '-')} {path!r} {ends}.",
+                f"{flag_of(spec)} {path!r} {ends}.",
                 f"the suffix chooses the format: end it in {' or '.join(allowed)}.",
             )
 

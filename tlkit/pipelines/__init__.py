@@ -56,7 +56,9 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
     try:
         refuse_early(name, config)
     except OSError as error:
-        raise os_error(error) or error from error
+        if refused := os_error(error):
+            raise refused from error
+        raise
     story.expect()
     fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
     try:

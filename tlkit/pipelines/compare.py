@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import missing, reading, write_json, write_text
+from tlkit.base.files import reading, write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
@@ -165,11 +165,11 @@ def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
 
 def _read(path: Path) -> Predictions:
     """The predictions of a run or an evaluation."""
-    file, wanted = RunDir(path).predictions, "give a finished run, or a folder that tlkit evaluate wrote."
-    if not path.exists():
-        raise missing(str(path), wanted)
+    file = RunDir(path).predictions
     if not file.is_file():
-        raise TlkitError(f"{str(path)!r} holds no predictions.csv.", wanted)
+        raise TlkitError(
+            f"{str(path)!r} holds no predictions.csv.", "give a finished run, or a folder that tlkit evaluate wrote."
+        )
     with reading(file, "write it again: tlkit evaluate RUN."):
         return Predictions.read_csv(RunDir(path).intact(file))
 

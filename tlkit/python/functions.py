@@ -18,7 +18,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.remote import offline_if
 from tlkit.base.story import Story, story_for_python
 from tlkit.options import commands
-from tlkit.options.option import Options, is_list, resolve
+from tlkit.options.option import Options, flag_of, is_list, resolve
 
 GROUPS = ("Backbone", "Features", "Head", "Training", "Data", "Split", "Output")  # the others come last
 FURTHER = {
@@ -80,15 +80,16 @@ def _say_how_to_go_on(name: str, config: Options, story: Story) -> None:
 
 def _flags_named(error: TlkitError, kind: type[Options]) -> list[str]:
     """Flags that an error mentions, as keyword arguments where these read differently: `--no-flip` is `flip=False`."""
-    said = re.findall(r"(?<![\w-])--([a-z][a-z-]*)", f"{error.message} {error.hint}")
-    hints, found = get_type_hints(kind), []
-    for flag in dict.fromkeys(said):
-        name, positive = flag.removeprefix("no-").replace("-", "_"), not flag.startswith("no-")
-        if hints.get(name) is bool:
-            found.append(f"{name}={positive}")
-        elif name in hints and name != flag:
-            found.append(f"{name}=...")
-    return found
+    said = re.findall(r"(?<![\w-])--[a-z][a-z-]*", f"{error.message} {error.hint}")
+    hints = get_type_hints(kind)
+    written: dict[str, str] = {}
+    for spec in fields(kind):
+        flag, name = flag_of(spec), spec.name
+        if hints[name] is bool:
+            written |= {flag: f"{name}=True", f"--no-{flag[2:]}": f"{name}=False"}
+        elif flag != f"--{name}":
+            written[flag] = f"{name}=..."
+    return [written[flag] for flag in dict.fromkeys(said) if flag in written]
 
 
 def _too_many(name: str, given_by: list[str], many: set[str], count: int) -> str:
